@@ -1,10 +1,10 @@
 package nsqlookupd
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -63,24 +63,24 @@ func (s *httpServer) lookup(_ http.ResponseWriter, r *http.Request, _ httprouter
 	if !ok {
 		return nil, httpapi.Error{Status: http.StatusNotFound, Text: "TOPIC_NOT_FOUND"}
 	}
-	size := 64
-	for _, p := range producers {
-		size += len(p.json) + 2
-	}
-	b := appendNames(append(make([]byte, 0, size), `{"channels":`...), channels)
-	b = append(b, `,"producers":[`...)
-	for i, p := range producers {
-		if i > 0 {
-			b = append(b, ',')
+	return httpapi.AppendJSON(func(b []byte) []byte {
+		b = appendNames(append(b, `{"channels":`...), channels)
+		b = append(b, `,"producers":[`...)
+		for i, p := range producers {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(append(b, p.json...), '}')
 		}
-		b = append(append(b, p.json...), '}')
-	}
-	return json.RawMessage(append(b, "]}"...)), nil
+		return append(b, "]}"...)
+	}), nil
 }
 
 func (s *httpServer) topics(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
-	b := appendNames([]byte(`{"topics":`), s.registry.topicNames())
-	return json.RawMessage(append(b, '}')), nil
+	return httpapi.AppendJSON(func(b []byte) []byte {
+		b = appendNames(append(b, `{"topics":`...), s.registry.topicNames())
+		return append(b, '}')
+	}), nil
 }
 
 func (s *httpServer) channels(_ http.ResponseWriter, r *http.Request, _ httprouter.Params) (any, error) {
@@ -89,36 +89,40 @@ func (s *httpServer) channels(_ http.ResponseWriter, r *http.Request, _ httprout
 		return nil, err
 	}
 	names, _ := s.registry.channelNames(topicName)
-	b := appendNames([]byte(`{"channels":`), names)
-	return json.RawMessage(append(b, '}')), nil
+	return httpapi.AppendJSON(func(b []byte) []byte {
+		b = appendNames(append(b, `{"channels":`...), names)
+		return append(b, '}')
+	}), nil
 }
 
 func (s *httpServer) nodes(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
-	b := []byte(`{"producers":[`)
-	first := true
-	for p, topics := range s.registry.nodes(time.Now().UnixNano(), s.inactive, s.lifetime) {
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(append(b, p.json...), `,"tombstones":[`...)
-		for i, t := range topics {
-			if i > 0 {
+	return httpapi.AppendJSON(func(b []byte) []byte {
+		b = append(b, `{"producers":[`...)
+		first := true
+		for p, topics := range s.registry.nodes(time.Now().UnixNano(), s.inactive, s.lifetime) {
+			if !first {
 				b = append(b, ',')
 			}
-			if t.tombstoned {
-				b = append(b, "true"...)
-			} else {
-				b = append(b, "false"...)
-			}
+			first = false
+			b = appendNode(b, p, topics)
 		}
-		b = append(b, `],"topics":[`...)
-		for i, t := range topics {
-			b = appendName(b, i, t.name)
+		return append(b, "]}"...)
+	}), nil
+}
+
+func appendNode(b []byte, p *producer, topics []nodeTopic) []byte {
+	b = append(append(b, p.json...), `,"tombstones":[`...)
+	for i, t := range topics {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		b = append(b, "]}"...)
+		b = strconv.AppendBool(b, t.tombstoned)
 	}
-	return json.RawMessage(append(b, "]}"...)), nil
+	b = append(b, `],"topics":[`...)
+	for i, t := range topics {
+		b = appendName(b, i, t.name)
+	}
+	return append(b, "]}"...)
 }
 
 // neverTombstoned is the tombstoned_at of /debug where there is no tombstone:
