@@ -86,13 +86,10 @@ func (r *replay) conn(name string) *Conn {
 }
 
 func (r *replay) send(c *Conn, what string, more bool) error {
-	switch what {
-	case "(close write)":
-		c.CloseWrite()
-		return nil
-	case "(close)":
-		c.Close()
-		return nil
+	if strings.HasPrefix(what, "(") {
+		_ = c.write(r.pending) // see below
+		r.pending = nil
+		return hangUp(c, what)
 	}
 	b, err := clientBytes(what, r.ids)
 	if err != nil {
@@ -115,6 +112,18 @@ func (r *replay) send(c *Conn, what string, more bool) error {
 				break
 			}
 		}
+	}
+	return nil
+}
+
+func hangUp(c *Conn, what string) error {
+	switch what {
+	case "(close write)":
+		c.CloseWrite()
+	case "(close)":
+		c.Close()
+	default:
+		return errors.New("want (close write) or (close)")
 	}
 	return nil
 }
@@ -224,7 +233,7 @@ func (r *replay) request(what string) error {
 	line, body, _ := cutBody(what)
 	method, path, found := strings.Cut(line, " ")
 	if !found {
-		return errors.New("H> wants a method and a path")
+		return errors.New("no method and path")
 	}
 	body, err := unquoteAll(body)
 	if err != nil {

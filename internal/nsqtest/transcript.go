@@ -28,9 +28,9 @@ import (
 //	C> REQ $1 0
 //	S< MSG $1 attempts=2 body="a"
 //
-// Empty lines and lines that start with # mean nothing. daemon gives flags for
-// the case, or, before the first title, for all cases of the file. C> is what
-// the client sends:
+// Empty lines and lines that start with # mean nothing. Text is in Go strings,
+// back quotes included. daemon gives flags for the case, or, before the first
+// title, for all cases of the file. C> is what the client sends:
 //
 //	C> NAME param …         the line and LF
 //	C> NAME … "body"        a 4-byte length and the body follow
