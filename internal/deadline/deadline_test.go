@@ -1,0 +1,142 @@
+package deadline
+
+import (
+	"cmp"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The set is compared with a map through random operations.
+func TestSetAgainstModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var s Set[int, int]
+	model := make(map[int]int64)
+	now := int64(0)
+	for range 50_000 {
+		key := r.IntN(300)
+		due, present := model[key]
+		switch r.IntN(6) {
+		case 0, 1:
+			d := now + 100 + r.Int64N(20)
+			if s.Add(key, d, key) == present {
+				t.Fatalf("Add(%d) with key present = %v", key, present)
+			}
+			if !present {
+				model[key] = d
+			}
+		case 2:
+			if v, ok := s.Remove(key); ok != present || ok && v != key {
+				t.Fatalf("Remove(%d) = %d, %v; present %v", key, v, ok, present)
+			}
+			delete(model, key)
+		case 3:
+			d := now + r.Int64N(200)
+			if s.Move(key, d) != present {
+				t.Fatalf("Move(%d), present %v", key, present)
+			}
+			if present {
+				model[key] = d
+			}
+		case 4:
+			now += r.Int64N(10)
+			for {
+				v, ok := s.PopDue(now)
+				if !ok {
+					break
+				}
+				if model[v] > now {
+					t.Fatalf("popped %d at %d, due at %d", v, now, model[v])
+				}
+				delete(model, v)
+			}
+		case 5:
+			if v, ok := s.Get(key); ok != present || ok && v != key {
+				t.Fatalf("Get(%d) = %d, %v; present %v", key, v, ok, present)
+			}
+		}
+		next, ok := s.Next()
+		if ok != (len(model) > 0) || s.Len() != len(model) {
+			t.Fatalf("Len() = %d, want %d", s.Len(), len(model))
+		}
+		if ok {
+			if want := slices.Min(slices.Collect(maps.Values(model))); next != want {
+				t.Fatalf("Next() = %d, want %d (due %d)", next, want, due)
+			}
+		}
+	}
+	keys := slices.Collect(s.All())
+	if !slices.IsSortedFunc(keys, func(a, b int) int { return cmp.Compare(model[a], model[b]) }) || len(keys) != len(model) {
+		t.Errorf("All() is not in the order of due times")
+	}
+	s.Clear()
+	if _, ok := s.Next(); ok || s.Len() != 0 || len(slices.Collect(s.All())) != 0 {
+		t.Error("Clear() leaves something")
+	}
+}
+
+func TestHeapAgainstModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	var h Heap[int64]
+	var model []int64
+	for range 100 {
+		for range r.IntN(200) {
+			d := r.Int64N(1000)
+			h.Add(d, d)
+			model = append(model, d)
+		}
+		slices.Sort(model)
+		now := r.Int64N(1000)
+		for len(model) > 0 && model[0] <= now {
+			if v, ok := h.PopDue(now); !ok || v != model[0] {
+				t.Fatalf("PopDue(%d) = %d, %v; want %d", now, v, ok, model[0])
+			}
+			model = model[1:]
+		}
+		if v, ok := h.PopDue(now); ok {
+			t.Fatalf("PopDue(%d) = %d, want none", now, v)
+		}
+		if h.Len() != len(model) {
+			t.Fatalf("Len() = %d, want %d", h.Len(), len(model))
+		}
+	}
+}
+
+func TestHeapGivesMemoryBack(t *testing.T) {
+	var h Heap[int]
+	for i := range 100_000 {
+		h.Add(int64(i), i)
+	}
+	for i := range 99_000 {
+		if v, ok := h.PopDue(1 << 40); !ok || v != i {
+			t.Fatalf("PopDue = %d, %v; want %d", v, ok, i)
+		}
+	}
+	if cap(h.items) > 8192 {
+		t.Errorf("1,000 items keep room for %d", cap(h.items))
+	}
+}
+
+func BenchmarkSetInFlight(b *testing.B) {
+	var s Set[[16]byte, *int]
+	var keys [2048][16]byte
+	for i := range keys {
+		keys[i] = [16]byte{byte(i), byte(i >> 8), 7}
+	}
+	b.ReportAllocs()
+	due := int64(0)
+	for b.Loop() {
+		for i := range keys {
+			due++
+			s.Add(keys[i], due, nil)
+		}
+		for i := range keys {
+			s.Remove(keys[i])
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package memqueue
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func TestOrderAndLimit(t *testing.T) {
+	q := New[int](1000)
+	next, want := 0, 0
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		in := make([]int, r.IntN(40))
+		for i := range in {
+			in[i] = next + i
+		}
+		room := 1000 - (next - want)
+		n := q.Put(in)
+		if n != min(len(in), room) {
+			t.Fatalf("put %d of %d with room for %d", n, len(in), room)
+		}
+		next += n
+		out := make([]int, r.IntN(40))
+		for _, got := range out[:q.Take(out)] {
+			if got != want {
+				t.Fatalf("took %d, want %d", got, want)
+			}
+			want++
+		}
+		if q.Len() != next-want {
+			t.Fatalf("Len() = %d, want %d", q.Len(), next-want)
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	q := New[int](0)
+	if n := q.Put([]int{1}); n != 0 || q.Len() != 0 {
+		t.Errorf("a queue of limit 0 took %d items", n)
+	}
+	select {
+	case <-q.Ready():
+		t.Error("ready with nothing queued")
+	default:
+	}
+	q.PutBeyond([]int{1, 2, 3})
+	if q.Len() != 3 {
+		t.Errorf("Len() = %d after PutBeyond of 3", q.Len())
+	}
+	if n := q.Clear(); n != 3 || q.Len() != 0 || q.Take(make([]int, 1)) != 0 {
+		t.Errorf("Clear() = %d, %d left", n, q.Len())
+	}
+}
+
+// Producers and consumers that come and go: every item arrives once, and no
+// consumer sleeps beside a queue with items. In the bubble a lost wake-up is a
+// deadlock, which fails the test.
+func TestNoItemAndNoWakeUpIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const producers, perProducer, consumers = 4, 5000, 5
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		q := New[int](64)
+		var made, done sync.WaitGroup
+		for p := range producers {
+			made.Go(func() {
+				r := rand.New(rand.NewPCG(seed, uint64(p)))
+				for i := 0; i < perProducer; {
+					batch := make([]int, min(1+r.IntN(20), perProducer-i))
+					for j := range batch {
+						batch[j] = p*perProducer + i + j
+					}
+					if r.IntN(8) == 0 {
+						q.PutBeyond(batch)
+						i += len(batch)
+						continue
+					}
+					i += q.Put(batch)
+				}
+			})
+		}
+		var mu sync.Mutex
+		seen := make(map[int]int)
+		stop := make(chan struct{})
+		for c := range consumers {
+			done.Go(func() {
+				r := rand.New(rand.NewPCG(seed, uint64(100+c)))
+				buf := make([]int, 32)
+				for {
+					select {
+					case <-q.Ready():
+					case <-stop:
+						return
+					}
+					if r.IntN(4) == 0 { // a consumer that leaves instead of taking
+						q.Wake()
+						continue
+					}
+					n := q.Take(buf[:1+r.IntN(len(buf))])
+					mu.Lock()
+					for _, v := range buf[:n] {
+						seen[v]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		made.Wait()
+		synctest.Wait() // consumers sleep: only an empty queue may let them
+		if q.Len() != 0 {
+			t.Errorf("consumers sleep beside %d items", q.Len())
+		}
+		close(stop)
+		done.Wait()
+		if len(seen) != producers*perProducer {
+			t.Errorf("saw %d items, want %d", len(seen), producers*perProducer)
+		}
+		for v, n := range seen {
+			if n != 1 {
+				t.Errorf("item %d came %d times", v, n)
+			}
+		}
+	})
+}
+
+func TestMemoryIsGivenBack(t *testing.T) {
+	q := New[[64]byte](1 << 20)
+	batch := make([][64]byte, 1000)
+	for range 100 {
+		q.Put(batch)
+	}
+	for q.Take(batch) > 0 {
+	}
+	if q.head != q.tail || q.spare != nil || cap(q.head.items) > maxBlock {
+		t.Errorf("a drained queue keeps more than one block")
+	}
+}
+
+// Batches through a long queue must not allocate once blocks are in rotation.
+func BenchmarkPutTake(b *testing.B) {
+	type entry struct {
+		p *int
+		n int64
+	}
+	q := New[entry](1 << 20)
+	in, out := make([]entry, 100), make([]entry, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		q.Put(in)
+		q.Take(out)
+	}
+}
