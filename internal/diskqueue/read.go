@@ -126,10 +126,13 @@ type reader struct {
 	keep     bool  // damage could not be copied aside: set the whole file aside
 }
 
-// reset closes the file and goes to at.
+// reset closes the file, drops what was read ahead and goes to at.
 func (r *reader) reset(at position) error {
-	f := r.file
-	*r = reader{files: r.files, at: at, keep: r.keep && at.file == r.at.file}
+	f, fresh := r.file, reader{files: r.files, at: at}
+	if at.file == r.at.file {
+		fresh.keep, fresh.tries = r.keep, r.tries
+	}
+	*r = fresh
 	if f == nil {
 		return nil
 	}
@@ -163,6 +166,7 @@ func (r *reader) next(end position) ([]byte, error) {
 		} else if r.tries++; r.tries < maxReadTries && !errors.Is(err, errTorn) {
 			return nil, err
 		} else {
+			r.tries = 0
 			r.giveUp(end, err)
 		}
 	}

@@ -120,6 +120,9 @@ func (q *Queue) commitLocked(batches []*Batch) error {
 	if closed {
 		return ErrClosed
 	}
+	if err := q.out.restore(q); err != nil {
+		return fmt.Errorf("write to disk queue %q: %w", q.o.Name, err)
+	}
 	c := commit{q: q, at: start}
 	err := c.write(batches)
 	inline := q.o.SyncEvery == 1 || sick || unsynced+c.records > 2*q.o.SyncEvery
