@@ -57,6 +57,7 @@ type fakeMessage struct {
 type fakeConn struct {
 	server  *fakeNSQD
 	socket  net.Conn
+	gone    chan struct{} // closed when serve has ended
 	in      *bufio.Reader
 	channel *fakeChannel // guarded by server.mu, as are the three below
 	rdy     int
@@ -161,6 +162,7 @@ func (s *fakeNSQD) accept() {
 		c := &fakeConn{
 			server:  s,
 			socket:  socket,
+			gone:    make(chan struct{}),
 			in:      bufio.NewReaderSize(socket, 64<<10),
 			out:     bufio.NewWriterSize(socket, 64<<10),
 			pending: make(map[protocol.MessageID]fakeMessage),
@@ -278,6 +280,7 @@ func (c *fakeConn) serve() {
 
 func (c *fakeConn) leave() {
 	_ = c.socket.Close()
+	close(c.gone)
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -471,7 +474,7 @@ func (c *fakeConn) identify() string {
 		return "E_IDENTIFY_FAILED IDENTIFY failed " + err.Error()
 	}
 	if asked.HeartbeatInterval > 0 {
-		go c.heartbeats(interval) // ends with the socket
+		c.server.wg.Go(func() { c.heartbeats(interval) })
 	}
 	return ""
 }
@@ -516,15 +519,14 @@ func (c *fakeConn) useStream(layers stream) {
 func (c *fakeConn) heartbeats(interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	for range ticker.C {
-		c.server.mu.Lock()
-		open := c.server.conns[c]
-		c.server.mu.Unlock()
-		if !open {
+	for {
+		select {
+		case <-ticker.C:
+			c.frame(protocol.FrameResponse, "_heartbeat_")
+			c.flush()
+		case <-c.gone:
 			return
 		}
-		c.frame(protocol.FrameResponse, "_heartbeat_")
-		c.flush()
 	}
 }
 

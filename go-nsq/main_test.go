@@ -32,7 +32,9 @@ func TestMain(m *testing.M) {
 // the caller's, after giving them time to end.
 func leftGoroutines() string {
 	var left []string
-	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); runtime.Gosched() {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(waitTimeout); time.Now().Before(deadline); <-ticker.C {
 		left = left[:0]
 		buffer := make([]byte, 1<<20)
 		stacks := strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n")
