@@ -10,6 +10,8 @@ import (
 	"math"
 	"os"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/logging"
 )
 
 // Options configure a daemon. The tags name the command-line flag, the key in the
@@ -19,13 +21,14 @@ type Options struct {
 	// ID goes into message IDs, [0,1024). Default: a hash of the host name.
 	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part for message IDs, [0,1024) (default is a hash of the host name)"`
 
-	DataPath   string   `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
-	LogLevel   LogLevel `flag:"log-level" group:"Basics" usage:"least level to log: debug, info, warn, error or fatal"`
-	LogPrefix  string   `flag:"log-prefix" group:"Basics" usage:"text before each log line"`
-	Verbose    bool     `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
-	WorkerID   bool     `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
-	Logger     *slog.Logger
-	StatsStart time.Time
+	DataPath  string        `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
+	LogLevel  logging.Level `flag:"log-level" group:"Basics" usage:"least level to log: debug, info, warn, error or fatal"`
+	LogPrefix string        `flag:"log-prefix" group:"Basics" usage:"text before each log line"`
+	Verbose   bool          `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
+	WorkerID  bool          `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+
+	// Logger gets the daemon's log lines; nil for none.
+	Logger *slog.Logger
 
 	TCPAddress        string `flag:"tcp-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for TCP clients"`
 	HTTPAddress       string `flag:"http-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for HTTP; empty for none"`
@@ -67,9 +70,6 @@ type Options struct {
 	MaxDeflateLevel        int           `flag:"max-deflate-level" group:"Clients" usage:"highest deflate level a client may choose, [1,9]"`
 }
 
-// A LogLevel is a [slog.LevelVar] that reads and prints NSQ's level words.
-type LogLevel = string
-
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	hostname, err := os.Hostname()
@@ -78,7 +78,7 @@ func NewOptions() *Options {
 	}
 	return &Options{
 		ID:        defaultID(hostname),
-		LogLevel:  "info",
+		LogLevel:  logging.LevelInfo,
 		LogPrefix: "[nsqd] ",
 
 		TCPAddress:       "0.0.0.0:4150",

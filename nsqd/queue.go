@@ -25,7 +25,7 @@ type backend interface {
 	// Ready delivers when there may be something to Take; it holds one token
 	// that Take passes on.
 	Ready() <-chan struct{}
-	// Take appends up to n records to dst.
+	// Take appends up to n records to dst; with n = 0 it just passes the token on.
 	Take(dst [][]byte, n int) ([][]byte, error)
 	Depth() int64
 	Empty() error
@@ -222,6 +222,16 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 	}
 	clear(records)
 	return n
+}
+
+// passDisk hands the baton of the backend on; the caller received it and cannot
+// take after all.
+func (q *queue) passDisk() {
+	if d := q.disk.Load(); d != nil {
+		if _, err := (*d).Take(nil, 0); err != nil {
+			q.log.Error("read queue", "queue", q.name, "err", err)
+		}
+	}
 }
 
 // share is how many of depth entries a consumer may take at once, so that those
