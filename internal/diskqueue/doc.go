@@ -1,0 +1,2 @@
+// Package diskqueue keeps records in rolling files, first in, first out.
+package diskqueue
