@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -43,12 +44,23 @@ func (e Error) Error() string { return e.Text }
 //
 //	nil             an empty body without Content-Type
 //	string, []byte  those bytes as text; without Content-Type when empty
-//	json.RawMessage those bytes as JSON
+//	AppendJSON      the JSON that it appends
 //	anything else   its JSON: compact, <, > and & escaped, no line break at the end
 //
 // or, if err is not nil, what the [Error] in it says. Any other error is
 // logged, and answered by 500 INTERNAL_ERROR; so is a panic.
 type Handler func(w http.ResponseWriter, r *http.Request, params httprouter.Params) (result any, err error)
+
+// AppendJSON is a result that appends its JSON to dst and returns it. The buffer
+// is used again for other answers: it suits large answers that are asked for
+// often. It cannot fail; it may take locks, since nothing is sent before it is
+// done.
+type AppendJSON func(dst []byte) []byte
+
+// buffers are for AppendJSON. One that a huge answer has blown up is not kept.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooledBuffer = 4 << 20
 
 // A Mode changes how an [API] treats a route.
 type Mode int
@@ -149,7 +161,22 @@ var internalError = Error{http.StatusInternalServerError, "INTERNAL_ERROR"}
 
 // respond writes the answer and returns its status.
 func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) int {
+	if appendJSON, ok := result.(AppendJSON); ok && err == nil {
+		buf := buffers.Get().(*[]byte)
+		body := appendJSON((*buf)[:0])
+		status := write(w, plain, http.StatusOK, body, jsonType)
+		if cap(body) <= maxPooledBuffer {
+			*buf = body
+			buffers.Put(buf)
+		}
+		return status
+	}
 	status, body, contentType := a.render(plain, result, err)
+	return write(w, plain, status, body, contentType)
+}
+
+// write sends the answer and returns the status.
+func write(w http.ResponseWriter, plain bool, status int, body []byte, contentType string) int {
 	header := w.Header()
 	if !plain {
 		header.Set(ContentTypeHeader, ContentTypeValue)
@@ -166,11 +193,12 @@ func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) 
 	return status
 }
 
+const (
+	textType = "text/plain; charset=utf-8"
+	jsonType = "application/json; charset=utf-8"
+)
+
 func (a *API) render(plain bool, result any, err error) (status int, body []byte, contentType string) {
-	const (
-		textType = "text/plain; charset=utf-8"
-		jsonType = "application/json; charset=utf-8"
-	)
 	if err == nil {
 		switch result := result.(type) {
 		case nil:
@@ -179,8 +207,6 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 			return http.StatusOK, []byte(result), textType
 		case []byte:
 			return http.StatusOK, result, textType
-		case json.RawMessage:
-			return http.StatusOK, result, jsonType
 		}
 		if body, err = json.Marshal(result); err == nil {
 			return http.StatusOK, body, jsonType

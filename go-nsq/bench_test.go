@@ -1,0 +1,5 @@
+package nsq
+
+const serverEnv = "NSQ_BENCH_SERVER"
+
+func runBenchServer() {}
