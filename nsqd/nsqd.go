@@ -174,6 +174,9 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}
+	if n.http != nil {
+		g.Go(func() error { return n.serveHTTP(ctx) })
+	}
 	err := g.Wait()
 	return errors.Join(err, n.closeTopics(), n.lock.release())
 }
