@@ -31,6 +31,7 @@ func (n *NSQD) routes() *httpapi.API {
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)
 	n.channelRoutes(api)
+	api.Pprof()
 	return api
 }
 
