@@ -183,10 +183,11 @@ func (c *Channel) wakeConsumers() {
 
 // empty drops all messages: queued, in flight and deferred.
 func (c *Channel) empty() error {
+	dropped := len(c.deferred.drain())
 	for _, t := range c.inFlightTables() {
-		t.drain()
+		dropped += len(t.drain())
 	}
-	c.deferred.drain()
+	c.queue.discarded.Add(uint64(dropped))
 	err := c.queue.empty()
 	c.wakeConsumers() // each has all of its RDY again
 	return err

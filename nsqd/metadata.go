@@ -21,8 +21,9 @@ import (
 const metadataFile = "nsqd.dat"
 
 // metadata keeps the list of topics and channels on disk. One goroutine writes
-// it, some time after a change, so that many changes cost one write; those who
-// must know that a change is on disk wait for that write.
+// it, some time after a change, so that many changes cost one write. Those who
+// must know that a change is on disk do not wait for that goroutine: they write,
+// or share the write of another who waits as they do.
 type metadata struct {
 	path   string
 	log    *slog.Logger
@@ -30,6 +31,16 @@ type metadata struct {
 	dirty  chan struct{} // one token: something has changed
 
 	writing sync.Mutex // held while the file is written: writes are in order
+
+	mu   sync.Mutex
+	next *metaWrite // waits for writing; nil for none
+}
+
+// A metaWrite is one write of the file, shared by all who asked for one before
+// it began.
+type metaWrite struct {
+	done chan struct{}
+	err  error // valid once done is closed
 }
 
 // The content of the file. Source: nsqd semantics, "Metadata file".
@@ -77,7 +88,6 @@ func (m *metadata) run(ctx context.Context) error {
 		pause := metadataPause
 		if err := m.persist(); err != nil {
 			m.log.Error("persist metadata", "err", err, "retry_in", metadataRetry)
-			m.changed()
 			pause = metadataRetry
 		}
 		select {
@@ -132,11 +142,35 @@ func (m *metadata) valid(topics []metaTopic) []metaTopic {
 	return list
 }
 
-// persist writes the file: what is true when it begins is on disk when it
-// returns.
+// persist returns when a write of the file that began after the call has ended:
+// what was true at the call is on disk then. Calls may overlap; those that come
+// while the file is being written share the next write. One that fails will be
+// tried again by run.
 func (m *metadata) persist() error {
+	m.mu.Lock()
+	w := m.next
+	if w != nil {
+		m.mu.Unlock()
+		<-w.done
+		return w.err
+	}
+	w = &metaWrite{done: make(chan struct{})}
+	m.next = w
+	m.mu.Unlock()
+
 	m.writing.Lock()
 	defer m.writing.Unlock()
+	m.mu.Lock()
+	m.next = nil // whoever comes from here on may have changed what write has read already
+	m.mu.Unlock()
+	if w.err = m.write(); w.err != nil {
+		m.changed()
+	}
+	close(w.done)
+	return w.err
+}
+
+func (m *metadata) write() error {
 	m.log.Info(fmt.Sprintf("NSQ: persisting topic/channel metadata to %s", m.path))
 	data, err := json.Marshal(m.snapshot())
 	if err != nil {

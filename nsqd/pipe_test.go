@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/nsqtest"
@@ -33,6 +34,7 @@ func startBubble(t *testing.T, configure func(*Options)) *bubble {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
+	synctest.Wait() // what was stored is loaded
 	b := &bubble{NSQD: n, t: t}
 	b.stop = sync.OnceValue(func() error {
 		cancel()
@@ -82,10 +84,9 @@ func (b *bubble) channel(topic, name string) *Channel {
 func (b *bubble) balance(topic, channel string, finished uint64) {
 	b.t.Helper()
 	c := b.channel(topic, channel)
-	has := finished + uint64(c.inFlightCount()+c.deferred.Len()+c.queue.depth()) + c.queue.discarded.Load() + c.sampledOut.Load()
+	has := finished + uint64(c.inFlightCount()+c.deferred.Len()+c.queue.depth()) + c.queue.discarded.Load() + c.sampledOut.Load() + c.duplicates.Load()
 	if got := c.messages.Load(); got != has {
 		b.t.Errorf("%s:%s received %d messages; %d finished, in flight %d, deferred %d, depth %d, discarded %d, sampled out %d",
 			topic, channel, got, finished, c.inFlightCount(), c.deferred.Len(), c.queue.depth(), c.queue.discarded.Load(), c.sampledOut.Load())
 	}
 }
-

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -141,72 +142,95 @@ func TestKillChild(t *testing.T) {
 }
 
 // TestRandom compares a queue with a slice over random puts, takes, closes,
-// crashes (the files as they are at that moment) and emptyings.
+// crashes (the files as they are between two operations) and emptyings.
 func TestRandom(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	o := testOptions(t, t.TempDir())
-	o.Logger = nil
-	o.MaxBytesPerFile, o.SyncEvery, o.SyncTimeout = 500, 1+rng.Int64N(40), time.Hour
-	q := open(t, o)
-	var model [][]byte
-	number := 0
-	for range 700 {
-		switch rng.IntN(40) {
-		default:
-			var more [][]byte
-			for range rng.IntN(8) {
-				more = append(more, message(number, strings.Repeat("b", rng.IntN(80)*rng.IntN(10))))
-				number++
-			}
-			put(t, q, more...)
-			model = append(model, more...)
-		case 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20:
-			got, err := q.Take(nil, rng.IntN(10))
-			if err != nil {
-				t.Fatal(err)
-			}
-			equalRecords(t, got, model[:len(got)])
-			model = model[len(got):]
-		case 21:
-			if err := q.Close(); err != nil {
-				t.Fatal(err)
-			}
-			q = open(t, o)
-		case 22:
-			if rng.IntN(10) == 0 {
-				if err := q.Empty(); err != nil {
-					t.Fatal(err)
-				}
-				model = nil
-			}
-		case 23:
-			crash := t.TempDir()
-			for name, content := range directory(t, o.Dir) {
-				if err := os.WriteFile(filepath.Join(crash, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			after := o
-			after.Dir = crash
-			q := open(t, after)
-			depth := q.Depth()
-			got := takeAll(t, q)
-			if int64(len(got)) != depth {
-				t.Fatalf("after a crash: depth %d, took %d", depth, len(got))
-			}
-			if len(got) < len(model) {
-				t.Fatalf("after a crash: took %d instead of %d", len(got), len(model))
-			}
-			equalRecords(t, got[len(got)-len(model):], model)
-			if d := q.Damage(); d != (Damage{}) {
-				t.Fatalf("after a crash: damage %+v", d)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		o := testOptions(t, t.TempDir())
+		o.Logger, o.FS = nil, noSyncFS{}
+		o.MaxBytesPerFile, o.SyncEvery = 500, 1+rng.Int64N(40)
+		run := randomRun{t: t, rng: rng, o: o, q: open(t, o)}
+		for range 700 {
+			run.step()
+			equalDepth(t, run.q, int64(len(run.model)))
 		}
-		equalDepth(t, q, int64(len(model)))
+		equalRecords(t, takeAll(t, run.q), run.model)
+		if err := run.q.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+type randomRun struct {
+	t      *testing.T
+	rng    *rand.Rand
+	o      Options
+	q      *Queue
+	model  [][]byte
+	number int
+}
+
+func (x *randomRun) step() {
+	switch n := x.rng.IntN(400); {
+	case n < 190:
+		var more [][]byte
+		for range x.rng.IntN(8) {
+			more = append(more, message(x.number, strings.Repeat("b", x.rng.IntN(80)*x.rng.IntN(10))))
+			x.number++
+		}
+		put(x.t, x.q, more...)
+		x.model = append(x.model, more...)
+	case n < 380:
+		got, err := x.q.Take(nil, x.rng.IntN(10))
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		equalRecords(x.t, got, x.model[:len(got)])
+		x.model = x.model[len(got):]
+	case n < 389:
+		if err := x.q.Close(); err != nil {
+			x.t.Fatal(err)
+		}
+		x.q = open(x.t, x.o)
+	case n < 398:
+		x.crash()
+	default:
+		if err := x.q.Empty(); err != nil {
+			x.t.Fatal(err)
+		}
+		x.model = nil
 	}
-	equalRecords(t, takeAll(t, q), model)
+}
+
+// crash opens a copy of the directory: all that waits comes out, perhaps behind
+// some that was taken.
+func (x *randomRun) crash() {
+	synctest.Wait()
+	t, o := x.t, x.o
+	o.Dir = t.TempDir()
+	for name, content := range directory(t, x.o.Dir) {
+		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := open(t, o)
+	depth := q.Depth()
+	got := takeAll(t, q)
+	if int64(len(got)) != depth {
+		t.Fatalf("after a crash: depth %d, took %d", depth, len(got))
+	}
+	if len(got) < len(x.model) {
+		t.Fatalf("after a crash: took %d instead of %d", len(got), len(x.model))
+	}
+	equalRecords(t, got[len(got)-len(x.model):], x.model)
+	if d := q.Damage(); d != (Damage{}) {
+		t.Fatalf("after a crash: damage %+v", d)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestNoGoroutineLeft(t *testing.T) {

@@ -506,3 +506,95 @@ func TestStress(t *testing.T) {
 		})
 	}
 }
+
+// Records of all sizes around those of slabs and windows, and of more than one.
+func TestSizes(t *testing.T) {
+	for _, most := range []int{1, 3, 1000} {
+		o := testOptions(t, t.TempDir())
+		o.MinRecordSize, o.MaxBytesPerFile = 1, 300_000
+		q := open(t, o)
+		var want [][]byte
+		for _, around := range []int{1, 26, minSlab, maxSlab - minSlab, maxSlab, 2 * maxSlab, 310_000} {
+			for size := max(1, around-9); size < around+9; size++ {
+				want = append(want, bytes.Repeat([]byte{byte(len(want))}, size))
+			}
+		}
+		put(t, q, want...)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		q = open(t, o)
+		equalDepth(t, q, int64(len(want)))
+		var got [][]byte
+		for q.Depth() > 0 {
+			var err error
+			if got, err = q.Take(got, most); err != nil {
+				t.Fatal(err)
+			}
+		}
+		equalRecords(t, got, want)
+		for _, payload := range got {
+			if cap(payload) != len(payload) {
+				t.Fatal("appending to a payload would write into the next")
+			}
+		}
+		if d := q.Damage(); d != (Damage{}) {
+			t.Fatalf("damage %+v", d)
+		}
+	}
+}
+
+// Put, Take, Empty and Close at once: no record comes twice or damaged, and
+// nothing blocks.
+func TestEmptyAndCloseWhileInUse(t *testing.T) {
+	for _, end := range []func(*Queue) error{(*Queue).Close, (*Queue).Delete} {
+		o := testOptions(t, t.TempDir())
+		o.MaxBytesPerFile, o.SyncEvery, o.SyncTimeout = 500, 20, time.Millisecond
+		q := open(t, o)
+		var users sync.WaitGroup
+		for p := range 3 {
+			users.Go(func() {
+				for n := 0; ; n++ {
+					err := q.Put(batch(message(p<<32+n, "a"), message(p<<32+n, "b")))
+					if err == ErrClosed {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		users.Go(func() {
+			seen := make(map[string]bool)
+			for {
+				records, err := q.Take(nil, 5)
+				if err == ErrClosed {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				for _, payload := range records {
+					if len(payload) != 27 || seen[string(payload)] {
+						t.Errorf("record %x", payload)
+					}
+					seen[string(payload)] = true
+				}
+			}
+		})
+		for range 30 {
+			<-q.Ready()
+			if err := q.Empty(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := end(q); err != nil {
+			t.Error(err)
+		}
+		users.Wait()
+		if d := q.Damage(); d != (Damage{}) {
+			t.Errorf("damage %+v", d)
+		}
+	}
+}

@@ -48,7 +48,7 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 		o := testOptions(t, dir)
-		o.Logger = nil
+		o.Logger, o.FS = nil, noSyncFS{}
 		q := open(t, o)
 		depth := q.Depth()
 		got := takeAll(t, q)

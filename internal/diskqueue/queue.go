@@ -133,6 +133,7 @@ func Open(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open disk queue %q: %w", o.Name, err)
 	}
+	q.o.Names = nil // it may be large
 	q.read, q.write, q.done = found.read, found.write, found.done
 	q.in = reader{files: q.files, at: q.read}
 	q.out = writer{hasMetadata: found.hasMetadata}

@@ -112,7 +112,9 @@ func (q *Queue) checkDepth(damaged bool) {
 		}
 		return
 	}
+	q.mu.Lock()
 	q.depth.Add(records - depth) // what was put meanwhile stays counted
+	q.mu.Unlock()
 }
 
 // A doneFile is read to its end. It goes once the saved read position is beyond

@@ -228,6 +228,12 @@ func compareJSON(got Frame, want string) error {
 	return nil
 }
 
+// httpClient leaves no idle connection behind.
+var httpClient = &http.Client{
+	Transport: &http.Transport{DisableKeepAlives: true},
+	Timeout:   defaultTimeout,
+}
+
 // request sends an H> line: method, path, and a body in Go strings.
 func (r *replay) request(what string) error {
 	line, body, _ := cutBody(what)
@@ -243,8 +249,7 @@ func (r *replay) request(what string) error {
 	if err != nil {
 		return err
 	}
-	request.Close = true // leaves no idle connection behind
-	response, err := http.DefaultClient.Do(request)
+	response, err := httpClient.Do(request)
 	if err != nil {
 		return err
 	}
