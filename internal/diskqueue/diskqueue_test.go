@@ -576,10 +576,11 @@ func TestEmptyAndCloseWhileInUse(t *testing.T) {
 					t.Error(err)
 				}
 				for _, payload := range records {
-					if len(payload) != 27 || seen[string(payload)] {
-						t.Errorf("record %x", payload)
+					s := string(payload)
+					if len(s) != 27 || seen[s] {
+						t.Errorf("record %x", s)
 					}
-					seen[string(payload)] = true
+					seen[s] = true
 				}
 			}
 		})

@@ -78,10 +78,16 @@ func (x *extent) judge(off int64) (int64, error) {
 	// Either this length or the next record's is wrong. If this one is too
 	// large, the records it swallowed are inside and their chain goes past its
 	// end. A chain that meets the end is a message that quotes records.
+	// Without better evidence the record is believed.
 	for from := off + 1; ; {
-		candidate, err := x.search(from, end)
-		if err != nil || candidate >= end {
+		candidate, err := x.search(from, min(end+idEnd, x.limit))
+		if err != nil || candidate == x.limit {
 			return off, err
+		}
+		if candidate >= end {
+			// The bytes between are too few for a record: this length is too
+			// small and they are its end.
+			return candidate, nil
 		}
 		at := candidate
 		for at < end {
