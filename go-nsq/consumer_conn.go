@@ -63,6 +63,9 @@ func (r *Consumer) mayConnect() error {
 // addPending notes addr as one to be kept connected and returns a Conn for it.
 func (r *Consumer) addPending(addr string) (*Conn, error) {
 	if err := r.mayConnect(); err != nil {
+		if err == errConsumerStopped {
+			r.want(addr)
+		}
 		return nil, err
 	}
 	conn := NewConn(addr, &r.config, &consumerConnDelegate{r})
@@ -71,6 +74,7 @@ func (r *Consumer) addPending(addr string) (*Conn, error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	if r.stopFlag.Load() {
+		r.wantLocked(addr)
 		return nil, errConsumerStopped
 	}
 	r.connected = true
@@ -78,10 +82,22 @@ func (r *Consumer) addPending(addr string) (*Conn, error) {
 		return nil, ErrAlreadyConnected
 	}
 	r.pendingConnections[addr] = conn
+	r.wantLocked(addr)
+	return conn, nil
+}
+
+// want notes addr as one to be kept connected, so that DisconnectFromNSQD knows
+// it even if a Stop came before the connection.
+func (r *Consumer) want(addr string) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.wantLocked(addr)
+}
+
+func (r *Consumer) wantLocked(addr string) {
 	if !slices.Contains(r.nsqdTCPAddrs, addr) {
 		r.nsqdTCPAddrs = append(r.nsqdTCPAddrs, addr)
 	}
-	return conn, nil
 }
 
 func (r *Consumer) connectAndSubscribe(conn *Conn) error {

@@ -32,6 +32,7 @@ func (r *Consumer) ChangeMaxInFlight(maxInFlight int) {
 	if !r.inBackoffLocked() {
 		r.rdyMtx.Unlock()
 		r.shareRDY(nil)
+		r.shedRDY()
 		return
 	}
 	var changed []*Conn
@@ -80,6 +81,21 @@ func (r *Consumer) shareRDY(newConn *Conn) {
 	if newConn != nil {
 		r.maybeUpdateRDY(newConn)
 	}
+}
+
+// shedRDY takes RDY away where the shares, 1 at least, add up to more than max
+// in flight. redistributeRDY lets the connections take turns.
+func (r *Consumer) shedRDY() {
+	var changed []*Conn
+	r.rdyMtx.Lock()
+	for _, c := range r.conns() {
+		if r.totalRdyInFlight > r.maxInFlight {
+			_ = r.updateRDYLocked(c, 0) // refused only by a connection that is closing
+			changed = append(changed, c)
+		}
+	}
+	r.rdyMtx.Unlock()
+	r.sendRDY(changed...)
 }
 
 // maybeUpdateRDY gives a connection its share, unless in backoff.

@@ -21,7 +21,8 @@ import (
 // fakeNSQD is as much of an nsqd as the tests of a client need: topics and
 // channels in memory, a RDY window per consumer, TLS, compression, AUTH and
 // heartbeats. It keeps what is published to a topic without channels for the
-// first one.
+// first one. Topics named discard* keep nothing, topics named endless* always
+// have a message.
 type fakeNSQD struct {
 	tlsConfig  *tls.Config // nil: TLS is not offered
 	authSecret string      // "": AUTH is not required
@@ -44,6 +45,7 @@ type fakeTopic struct {
 
 type fakeChannel struct {
 	queue     []fakeMessage
+	endless   *fakeNSQD // not nil: the queue is never empty
 	consumers []*fakeConn
 }
 
@@ -201,9 +203,7 @@ func (s *fakeNSQD) publish(topic string, bodies ...[]byte) {
 	defer s.mu.Unlock()
 	t := s.topicLocked(topic)
 	for _, body := range bodies {
-		m := fakeMessage{nanos: time.Now().UnixNano(), body: body}
-		s.nextID++
-		copy(m.id[:], fmt.Sprintf("%016x", s.nextID))
+		m := s.newMessageLocked(body)
 		if len(t.channels) == 0 {
 			t.backlog = append(t.backlog, m)
 		}
@@ -216,11 +216,24 @@ func (s *fakeNSQD) publish(topic string, bodies ...[]byte) {
 	}
 }
 
+func (s *fakeNSQD) newMessageLocked(body []byte) fakeMessage {
+	m := fakeMessage{nanos: time.Now().UnixNano(), body: body}
+	s.nextID++
+	copy(m.id[:], fmt.Sprintf("%016x", s.nextID))
+	return m
+}
+
 // pumpLocked delivers what RDY allows.
 func (c *fakeChannel) pumpLocked() {
 	for _, consumer := range c.consumers {
 		sent := false
-		for len(c.queue) > 0 && len(consumer.pending) < consumer.rdy && !consumer.waiting {
+		for len(consumer.pending) < consumer.rdy && !consumer.waiting {
+			if len(c.queue) == 0 && c.endless != nil {
+				c.queue = append(c.queue, c.endless.newMessageLocked(make([]byte, 100)))
+			}
+			if len(c.queue) == 0 {
+				break
+			}
 			m := c.queue[0]
 			c.queue = c.queue[1:]
 			m.attempts++
@@ -261,6 +274,7 @@ func (c *fakeConn) serve() {
 	}
 	for {
 		if c.in.Buffered() == 0 {
+			c.pump()
 			c.flush()
 		}
 		line, err := c.in.ReadString('\n')
@@ -275,6 +289,15 @@ func (c *fakeConn) serve() {
 				return
 			}
 		}
+	}
+}
+
+// pump delivers in the room that FINs have made, all at once.
+func (c *fakeConn) pump() {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.channel != nil {
+		c.channel.pumpLocked()
 	}
 }
 
@@ -339,6 +362,9 @@ func (c *fakeConn) subLocked(topic, channel string) {
 	ch := t.channels[channel]
 	if ch == nil {
 		ch = &fakeChannel{queue: t.backlog}
+		if strings.HasPrefix(topic, "endless") {
+			ch.endless = c.server
+		}
 		t.channels[channel] = ch
 		t.backlog = nil
 	}
@@ -361,7 +387,6 @@ func (c *fakeConn) answerLocked(params []string) string {
 		ms, _ := strconv.Atoi(params[2])
 		c.server.requeueLocked(c.channel, m, time.Duration(ms)*time.Millisecond)
 	}
-	c.channel.pumpLocked()
 	return ""
 }
 
@@ -396,7 +421,9 @@ func (c *fakeConn) pub(params []string) string {
 	}
 	switch params[0] {
 	case "MPUB":
-		c.server.publish(topic, splitMPUB(body)...)
+		if !strings.HasPrefix(topic, "discard") {
+			c.server.publish(topic, splitMPUB(body)...)
+		}
 	case "DPUB":
 		ms, _ := strconv.Atoi(params[2])
 		if ms > 3600000 {

@@ -14,10 +14,6 @@ const waitTimeout = 10 * time.Second
 
 // TestMain checks that the tests leave no goroutine of this package behind.
 func TestMain(m *testing.M) {
-	if os.Getenv(serverEnv) != "" {
-		runBenchServer()
-		return
-	}
 	code := m.Run()
 	if code == 0 {
 		if left := leftGoroutines(); left != "" {

@@ -148,12 +148,22 @@ func (c *conn) wakePump() {
 
 // published counts n messages of this client to a topic.
 func (c *conn) published(topic string, n int) {
+	if n == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pubCounts == nil {
 		c.pubCounts = make(map[string]uint64)
 	}
 	c.pubCounts[topic] += uint64(n)
+}
+
+// hasPublished reports whether this client is a producer.
+func (c *conn) hasPublished() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pubCounts) > 0
 }
 
 // pubCountsCopy returns how many messages this client has published, by topic.

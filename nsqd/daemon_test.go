@@ -16,6 +16,7 @@ import (
 type daemon struct {
 	*NSQD
 	t      *testing.T
+	client http.Transport // follows no redirects
 	stop   context.CancelFunc
 	result chan error // of Run
 }
@@ -51,6 +52,7 @@ func (d *daemon) shutdown() {
 	if d.result == nil {
 		return
 	}
+	d.client.CloseIdleConnections()
 	d.stop()
 	if err := <-d.result; err != nil {
 		d.t.Errorf("Run returned %v", err)
@@ -67,8 +69,7 @@ func (d *daemon) dial() *nsqtest.Conn {
 // url is the URL of an HTTP path.
 func (d *daemon) url(path string) string { return "http://" + d.HTTPAddr().String() + path }
 
-// request sends one HTTP request, on a connection of its own, and returns the
-// answer with its body.
+// request sends one HTTP request and returns the answer with its body.
 func (d *daemon) request(method, path, body string) (*http.Response, string) {
 	d.t.Helper()
 	var reader io.Reader
@@ -86,8 +87,7 @@ func (d *daemon) send(method, path string, body io.Reader) (*http.Response, stri
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	req.Close = true
-	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect
+	resp, err := d.client.RoundTrip(req)
 	if err != nil {
 		d.t.Fatalf("%s %s: %v", method, path, err)
 	}

@@ -27,6 +27,7 @@ func (n *NSQD) routes() *httpapi.API {
 	api := httpapi.New(n.log)
 	api.Handle(http.MethodGet, "/ping", n.getPing, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", n.getInfo)
+	api.Handle(http.MethodGet, "/stats", n.getStats)
 	api.Handle(http.MethodPost, "/pub", n.postPub, httpapi.Unlogged)
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)

@@ -3,6 +3,7 @@ package nsqd
 import (
 	"errors"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -25,7 +26,9 @@ func (n *NSQD) topicRoutes(api *httpapi.API) {
 	handle("/topic/delete", errTopicNotFound, func(t *Topic) error {
 		return errors.Join(n.deleteTopic(t), n.record(t.ephemeral))
 	})
-	handle("/topic/empty", errInvalidTopic, (*Topic).empty)
+	handle("/topic/empty", errInvalidTopic, func(t *Topic) error {
+		return unlessGone(t.empty(), &t.closing, errTopicNotFound)
+	})
 	handle("/topic/pause", errTopicNotFound, func(t *Topic) error { return n.pauseTopic(t, true) })
 	handle("/topic/unpause", errTopicNotFound, func(t *Topic) error { return n.pauseTopic(t, false) })
 }
@@ -64,6 +67,15 @@ func (n *NSQD) onTopic(badName error, act func(*Topic) error) httpapi.Handler {
 	}
 }
 
+// unlessGone returns err, or notFound where it comes of a deletion that was faster
+// than the request.
+func unlessGone(err error, closing *atomic.Bool, notFound error) error {
+	if err != nil && closing.Load() {
+		return notFound
+	}
+	return err
+}
+
 // record returns when what has just changed is in the metadata file, so that not
 // even a crash undoes it. Ephemeral things are not in there.
 func (n *NSQD) record(ephemeral bool) error {
@@ -95,7 +107,9 @@ func (n *NSQD) channelRoutes(api *httpapi.API) {
 	handle("/channel/delete", func(t *Topic, c *Channel) error {
 		return errors.Join(t.deleteChannel(c), n.record(t.ephemeral || c.ephemeral))
 	})
-	handle("/channel/empty", func(_ *Topic, c *Channel) error { return c.empty() })
+	handle("/channel/empty", func(_ *Topic, c *Channel) error {
+		return unlessGone(c.empty(), &c.closing, errChannelNotFound)
+	})
 	handle("/channel/pause", func(t *Topic, c *Channel) error { return n.pauseChannel(t, c, true) })
 	handle("/channel/unpause", func(t *Topic, c *Channel) error { return n.pauseChannel(t, c, false) })
 }

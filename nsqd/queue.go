@@ -245,7 +245,16 @@ func (q *queue) share(depth int64, limit int) int {
 }
 
 // depth is how many messages wait, in memory and on disk.
-func (q *queue) depth() int64 { return int64(q.memory.Len()) + q.diskDepth() }
+func (q *queue) depth() int64 {
+	all, _ := q.depths()
+	return all
+}
+
+// depths is how many messages wait, and how many of those on disk.
+func (q *queue) depths() (all, disk int64) {
+	disk = q.diskDepth()
+	return int64(q.memory.Len()) + disk, disk
+}
 
 // diskDepth is how many messages wait on disk.
 func (q *queue) diskDepth() int64 {

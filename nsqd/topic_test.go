@@ -281,7 +281,7 @@ func TestDiskFull(t *testing.T) {
 
 // Producers, consumers that finish, requeue and leave, while the channel is
 // paused and emptied: no panic, no race, and the books balance.
-func TestEverythingAtOnce(t *testing.T) {
+func TestBooksUnderRandomLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)

@@ -2,8 +2,10 @@ package diskqueue
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,6 +138,12 @@ func TestDamage(t *testing.T) {
 				meta: "0\n0,210\n0,210\n", file0: join(r(1), withLength(2, 31+16), r(3), r(4), r(5), r(0)),
 				file0 + ".bad": join(withLength(2, 31+16)),
 			},
+			Damage{Records: 1, Bytes: 35},
+		},
+		"a length that ends too soon": {
+			files{meta: "4\n0,0\n1,0\n", file0: join(r(1), withLength(2, 28), r(3), r(4))},
+			[][]byte{m(1), m(3), m(4)},
+			files{meta: "0\n1,35\n1,35\n", file1: join(r(0)), file0 + ".bad": join(withLength(2, 28))},
 			Damage{Records: 1, Bytes: 35},
 		},
 		"a length that reaches to the end": {
@@ -346,7 +354,8 @@ func TestDepthOfLongBacklog(t *testing.T) {
 func TestDamageWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(t, dir)
-	o.MaxBytesPerFile = 105
+	logged := new(corruptErrors)
+	o.Logger, o.MaxBytesPerFile = slog.New(logged), 105
 	q := open(t, o)
 	put(t, q, m(1), m(2), m(3), m(4), m(5), m(6), m(7))
 	path := filepath.Join(dir, "t.diskqueue.")
@@ -365,9 +374,34 @@ func TestDamageWhileOpen(t *testing.T) {
 	if d, want := q.Damage(), (Damage{Records: 1, Bytes: 35, Files: 2}); d != want {
 		t.Fatalf("damage %+v, want %+v", d, want)
 	}
+	for i, want := range []struct {
+		file   string
+		offset int64
+		cause  error
+	}{{"000000.dat", 35, errBadRecord}, {"000001.dat", 0, errMissing}, {"000002.dat", 0, errTorn}} {
+		if e := (*logged)[i]; e.File != path+want.file || e.Offset != want.offset || !errors.Is(e, want.cause) {
+			t.Errorf("logged %v, want %v", e, want)
+		}
+	}
 	put(t, q, m(8), m(9))
 	equalRecords(t, takeAll(t, q), [][]byte{m(8), m(9)})
 	equalDepth(t, q, 0)
+}
+
+// corruptErrors is a log handler that keeps the typed errors.
+type corruptErrors []*CorruptError
+
+func (*corruptErrors) Enabled(context.Context, slog.Level) bool { return true }
+func (c *corruptErrors) WithAttrs([]slog.Attr) slog.Handler     { return c }
+func (c *corruptErrors) WithGroup(string) slog.Handler          { return c }
+func (c *corruptErrors) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if e, ok := a.Value.Any().(*CorruptError); ok && strings.HasPrefix(r.Message, "DISKQUEUE(t): ") {
+			*c = append(*c, e)
+		}
+		return true
+	})
+	return nil
 }
 
 func TestCorruptErrorSaysWhere(t *testing.T) {

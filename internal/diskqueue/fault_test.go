@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -416,6 +417,52 @@ func TestCloseSyncsData(t *testing.T) {
 	}
 	if got := strings.Join(order, " "); got != "t.diskqueue.000000.dat metadata" {
 		t.Fatalf("synced: %s", got)
+	}
+}
+
+// With SyncEvery 1, and at every rollover, things reach the disk in an order
+// that no crash can turn against the reader, upstream's included.
+func TestOrderOfSyncs(t *testing.T) {
+	f, o := faultOptions(t)
+	o.SyncEvery, o.MaxBytesPerFile = 1, 70
+	q := open(t, o)
+	var order []string
+	short := func(name string) string {
+		if strings.Contains(name, "meta") {
+			return "metadata"
+		}
+		return strings.TrimSuffix(strings.TrimPrefix(name, "t.diskqueue.00000"), ".dat")
+	}
+	f.set(func() {
+		f.onWrite = func(name string, _ []byte) (int, error) {
+			order = append(order, "write "+short(name))
+			return 0, nil
+		}
+		f.onSync = func(name string) error {
+			order = append(order, "sync "+short(name))
+			return nil
+		}
+		f.onRename = func(name string) error {
+			order = append(order, "rename "+short(name))
+			return nil
+		}
+		f.onSyncDir = func(string) error {
+			order = append(order, "sync directory")
+			return nil
+		}
+	})
+	put(t, q, m(1))
+	put(t, q, m(2), m(3))
+	f.set(func() { f.onWrite, f.onSync, f.onRename, f.onSyncDir = nil, nil, nil, nil })
+	want := []string{
+		"write metadata", "sync metadata", "rename metadata", "sync directory",
+		"write 0", "sync directory", "sync 0",
+		"write 0", "sync 0",
+		"write metadata", "sync metadata", "rename metadata", "sync directory",
+		"write 1", "sync directory", "sync 1",
+	}
+	if !slices.Equal(order, want) {
+		t.Fatalf("order:\n got %q\nwant %q", order, want)
 	}
 }
 

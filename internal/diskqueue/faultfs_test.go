@@ -14,11 +14,12 @@ type faultFS struct {
 	osFS
 	opened               atomic.Int64 // files open now
 	writes, syncs        atomic.Int64 // of data files
-	saves, dirSyncs      atomic.Int64
-	mu                   sync.Mutex // guards the hooks
+	saves                atomic.Int64 // of metadata
+	mu                   sync.Mutex   // guards the hooks
 	onWrite              func(name string, b []byte) (fits int, err error)
 	onRead, onSync       func(name string) error
 	onTruncate, onRename func(name string) error
+	onSyncDir            func(dir string) error
 }
 
 var (
@@ -61,7 +62,9 @@ func (f *faultFS) Rename(from, to string) error {
 }
 
 func (f *faultFS) SyncDir(dir string) error {
-	f.dirSyncs.Add(1)
+	if err := call(f, &f.onSyncDir, dir); err != nil {
+		return err
+	}
 	return f.osFS.SyncDir(dir)
 }
 

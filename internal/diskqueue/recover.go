@@ -259,6 +259,9 @@ func (s *store) countUpTo(from, to position, most int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if whole == 0 {
+		return 0, nil
+	}
 	if whole > most {
 		return 0, errTooLong
 	}
