@@ -27,6 +27,9 @@ const (
 	ContentTypeValue  = "nsq; version=1.0"
 )
 
+// contentType is the value of ContentTypeHeader, shared by all answers.
+var contentType = []string{ContentTypeValue}
+
 // An Error is the answer to a request that failed: a status of 400 or more and
 // the body {"message":"Text"}, or just Text on a [Plain] route. Tools match on
 // the text.
@@ -149,13 +152,13 @@ var internalError = Error{http.StatusInternalServerError, "INTERNAL_ERROR"}
 
 // respond writes the answer and returns its status.
 func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) int {
-	status, body, contentType := a.render(plain, result, err)
+	status, body, bodyType := a.render(plain, result, err)
 	header := w.Header()
 	if !plain {
-		header.Set(ContentTypeHeader, ContentTypeValue)
+		header[ContentTypeHeader] = contentType
 	}
 	if len(body) > 0 {
-		header.Set("Content-Type", contentType)
+		header["Content-Type"] = bodyType
 	} else {
 		header.Del("Content-Type")
 		header.Set("Content-Length", "0")
@@ -166,15 +169,17 @@ func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) 
 	return status
 }
 
-func (a *API) render(plain bool, result any, err error) (status int, body []byte, contentType string) {
-	const (
-		textType = "text/plain; charset=utf-8"
-		jsonType = "application/json; charset=utf-8"
-	)
+// The values of Content-Type, shared by all answers.
+var (
+	textType = []string{"text/plain; charset=utf-8"}
+	jsonType = []string{"application/json; charset=utf-8"}
+)
+
+func (a *API) render(plain bool, result any, err error) (status int, body []byte, bodyType []string) {
 	if err == nil {
 		switch result := result.(type) {
 		case nil:
-			return http.StatusOK, nil, ""
+			return http.StatusOK, nil, nil
 		case string:
 			return http.StatusOK, []byte(result), textType
 		case []byte:
