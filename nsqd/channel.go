@@ -22,12 +22,14 @@ type Channel struct {
 	queue     *queue
 	deferred  *deferred
 
-	messages atomic.Uint64 // received from the topic
-	requeued atomic.Uint64
-	timeouts atomic.Uint64
-	fromMem  atomic.Uint64 // delivered from memory
-	paused   atomic.Bool
-	closing  atomic.Bool // closed or deleted: no consumer may join, messages are dropped
+	messages   atomic.Uint64 // received from the topic
+	requeued   atomic.Uint64
+	timeouts   atomic.Uint64
+	sampledOut atomic.Uint64 // dropped by a consumer's sample_rate
+	duplicates atomic.Uint64 // dropped because the same ID was in flight to the same client
+	fromMem    atomic.Uint64 // taken from memory for delivery
+	paused     atomic.Bool
+	closing    atomic.Bool // closed or deleted: no consumer may join, messages are dropped
 
 	mu        sync.Mutex
 	consumers map[*consumer]struct{}
@@ -181,10 +183,11 @@ func (c *Channel) wakeConsumers() {
 
 // empty drops all messages: queued, in flight and deferred.
 func (c *Channel) empty() error {
+	dropped := len(c.deferred.drain())
 	for _, t := range c.inFlightTables() {
-		t.drain()
+		dropped += len(t.drain())
 	}
-	c.deferred.drain()
+	c.queue.discarded.Add(uint64(dropped))
 	err := c.queue.empty()
 	c.wakeConsumers() // each has all of its RDY again
 	return err

@@ -74,7 +74,6 @@ func (c *conn) identify() error {
 	if err := c.out.configure(s.outputBufferSize, s.heartbeat); err != nil {
 		return err
 	}
-	c.readDeadline = time.Time{}
 	c.wakePump()
 	if !req.FeatureNegotiation {
 		return c.out.answer(protocol.FrameResponse, "OK")

@@ -33,7 +33,13 @@ type NSQD struct {
 	keeper   *timekeeper
 	health   *health
 	metadata *metadata
+	lookup   *lookupLoop
 	conns    connSet
+
+	// life ends when the daemon begins to stop: with it end questions that a
+	// client waits for.
+	life context.Context
+	end  context.CancelFunc
 
 	topics sync.Map // name → *Topic; written under mu
 
@@ -86,6 +92,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	}
 	own := *opts
 	n.opts.Store(&own)
+	n.life, n.end = context.WithCancel(context.Background())
 	n.keeper = newTimekeeper(clock{start: n.started})
 	n.health = new(health)
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
@@ -105,6 +112,15 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		keeper: n.keeper,
 		topic:  n.GetTopic,
 	}
+	n.lookup = newLookup(lookupConfig{
+		addresses:          own.NSQLookupdTCPAddresses,
+		identity:           n.identity,
+		registrations:      n.registrations,
+		maxReplySize:       own.MaxBodySize,
+		httpConnectTimeout: own.HTTPClientConnectTimeout,
+		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		log:                n.log,
+	})
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
 	return n, nil
@@ -168,9 +184,12 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if err := n.load(); err != nil {
 		return errors.Join(err, n.closeListeners(), n.lock.release())
 	}
+	defer n.end()
 	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
+	g.Go(func() error { return n.lookup.run(ctx) })
+	context.AfterFunc(ctx, n.end)
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}
@@ -219,17 +238,25 @@ func (n *NSQD) load() error {
 	return nil
 }
 
+// closeAtOnce is how many topics are stored at a time. Each waits for its fsyncs,
+// and a file system serves many of them as fast as one.
+const closeAtOnce = 64
+
 // closeTopics stores everything. Nobody publishes or consumes any more.
 func (n *NSQD) closeTopics() error {
-	err := n.metadata.persist()
+	persisted := n.metadata.persist()
 	n.log.Info("NSQ: closing topics")
-	for _, t := range n.topicList() {
-		if e := t.close(); e != nil {
-			n.log.Error("close topic", "topic", t.name, "err", e)
-			err = errors.Join(err, e)
-		}
+	topics := n.topicList()
+	errs := make([]error, len(topics))
+	var g errgroup.Group
+	g.SetLimit(closeAtOnce)
+	for i, t := range topics {
+		g.Go(func() error {
+			errs[i] = t.close()
+			return nil
+		})
 	}
-	return err
+	return errors.Join(persisted, g.Wait(), errors.Join(errs...))
 }
 
 // GetTopic returns the topic of that name, which it creates if need be. A topic
@@ -248,7 +275,14 @@ func (n *NSQD) GetTopic(name string) (*Topic, error) {
 	if err != nil {
 		return nil, err
 	}
-	// From here on others publish to it; their messages wait until it starts.
+	// From here on others publish to it without waiting; their messages stay in
+	// the topic until it starts. It starts with the channels that it has
+	// elsewhere, so that none of them misses the first messages.
+	for _, channel := range n.lookup.channels(n.life, name) {
+		if _, err := t.GetChannel(channel); err != nil {
+			n.log.Warn("create channel known to nsqlookupd", "topic", name, "channel", channel, "err", err)
+		}
+	}
 	t.start()
 	return t, nil
 }
@@ -309,8 +343,40 @@ func (n *NSQD) topicList() []*Topic {
 }
 
 // changed is told when a topic, or a channel of it, has come or gone.
-func (n *NSQD) changed(topic, channel string, _ bool) {
+func (n *NSQD) changed(topic, channel string, exists bool) {
+	n.lookup.notify(registration{topic, channel}, exists)
 	if !isEphemeral(topic) && !isEphemeral(channel) {
 		n.metadata.changed()
 	}
+}
+
+// identity is what this daemon tells nsqlookupd about itself.
+func (n *NSQD) identity() lookupIdentity {
+	opts := n.options()
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = opts.BroadcastAddress // shown to people only
+	}
+	return lookupIdentity{
+		BroadcastAddress: opts.BroadcastAddress,
+		Hostname:         hostname,
+		HTTPPort:         opts.BroadcastHTTPPort,
+		TCPPort:          opts.BroadcastTCPPort,
+		Version:          version.Number,
+	}
+}
+
+// registrations is what nsqlookupd is to know.
+func (n *NSQD) registrations() []registration {
+	var all []registration
+	for _, t := range n.topicList() {
+		if t.closing.Load() {
+			continue
+		}
+		all = append(all, registration{topic: t.name})
+		for _, c := range t.channelList() {
+			all = append(all, registration{t.name, c.name})
+		}
+	}
+	return all
 }

@@ -64,7 +64,7 @@ func (c *conn) beginRun(command string, topic []byte, delayMs uint32) error {
 	if err := c.endRuns(); err != nil {
 		return err
 	}
-	if string(topic) != r.name {
+	if string(topic) != r.name || len(topic) == 0 { // at first r.name is empty too
 		if !protocol.IsValidTopicName(topic) {
 			return fatalError(protocol.CodeBadTopic, fmt.Sprintf("%s topic name %q is not valid", command, topic), nil)
 		}

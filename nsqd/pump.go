@@ -33,11 +33,10 @@ type pump struct {
 
 // messagePump runs until the connection ends.
 func (c *conn) messagePump() {
-	p := &pump{conn: c, settings: c.settings.Load()}
-	p.heartbeat = time.NewTicker(max(p.settings.heartbeat, 1))
-	p.interval = p.settings.heartbeat
-	p.flushing = time.NewTimer(time.Hour)
+	p := &pump{conn: c, heartbeat: time.NewTicker(time.Hour), flushing: time.NewTimer(time.Hour)}
+	p.heartbeat.Stop()
 	p.flushing.Stop()
+	p.refresh()
 	defer p.heartbeat.Stop()
 	defer p.flushing.Stop()
 	// An error means that the socket is closed; the IOLoop cleans up.
@@ -79,7 +78,7 @@ func (p *pump) wait(memory, disk <-chan struct{}) error {
 	select {
 	case <-p.done:
 	case <-p.wake:
-		return p.refresh()
+		p.refresh()
 	case <-p.heartbeat.C:
 		return p.sendHeartbeat()
 	case <-p.flushing.C:
@@ -111,7 +110,7 @@ func (p *pump) sources() (memory, disk <-chan struct{}) {
 }
 
 // refresh takes over what the IOLoop has changed.
-func (p *pump) refresh() error {
+func (p *pump) refresh() {
 	p.sub = p.consumer.Load()
 	s := p.conn.settings.Load()
 	p.settings = s
@@ -122,7 +121,6 @@ func (p *pump) refresh() error {
 			p.heartbeat.Reset(s.heartbeat)
 		}
 	}
-	return nil
 }
 
 // settle decides what becomes of frames in the output buffer before a sleep. By
@@ -201,11 +199,16 @@ func (p *pump) deliver(entries []entry) error {
 	defer func() { clear(all) }()
 	if rate := p.settings.sampleRate; rate > 0 {
 		entries = sample(entries, rate)
+		p.sub.channel.sampledOut.Add(uint64(len(all) - len(entries)))
 	}
 	for i := range entries {
 		entries[i].attempts++
 	}
+	taken := len(entries)
 	entries = p.sub.inFlight.start(entries, p.settings.msgTimeout)
+	if n := taken - len(entries); n > 0 {
+		p.sub.channel.duplicates.Add(uint64(n))
+	}
 	p.messages.Add(uint64(len(entries)))
 	return p.out.deliver(entries)
 }

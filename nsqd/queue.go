@@ -57,7 +57,7 @@ type queue struct {
 	// waiting counts the consumers that sleep until there is something to take:
 	// a burst leaves them their share.
 	waiting   atomic.Int32
-	discarded atomic.Uint64
+	discarded atomic.Uint64 // messages dropped: emptied, or too many for an ephemeral queue
 
 	disk    atomic.Pointer[backend]
 	opening sync.Mutex // held while the backend is opened, so that it is opened once
@@ -266,8 +266,9 @@ func (q *queue) diskDepth() int64 {
 
 // empty drops all messages.
 func (q *queue) empty() error {
-	q.memory.Clear()
+	q.discarded.Add(uint64(q.memory.Clear()))
 	if d := q.disk.Load(); d != nil {
+		q.discarded.Add(uint64(max((*d).Depth(), 0)))
 		return (*d).Empty()
 	}
 	return nil

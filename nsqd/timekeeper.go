@@ -108,9 +108,9 @@ func (k *timekeeper) ringDue() int64 {
 			return math.MaxInt64
 		}
 		a := k.heap[0]
-		if a.at > now {
+		if at := a.at; at > now {
 			k.mu.Unlock()
-			return a.at
+			return at
 		}
 		k.removeLocked(0)
 		k.mu.Unlock()

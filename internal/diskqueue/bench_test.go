@@ -2,6 +2,7 @@ package diskqueue
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -174,4 +175,35 @@ func BenchmarkGroupCommit(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.N)*1600/b.Elapsed().Seconds(), "records/s")
 	})
+}
+
+// BenchmarkOpen3000 is the start of an nsqd with 3000 queues that were closed
+// cleanly, each with a few records.
+func BenchmarkOpen3000(b *testing.B) {
+	o := benchOptions(b)
+	o.FS = noSyncFS{}
+	for n := range 3000 {
+		o.Name = fmt.Sprint("topic", n)
+		q := open(b, o)
+		put(b, q, message(n, "body"))
+		if err := q.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		names, err := List(o.Dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		o.Names = names
+		for n := range 3000 {
+			o.Name = fmt.Sprint("topic", n)
+			if !names.Has(o.Name) {
+				b.Fatal(o.Name)
+			}
+			if _, err := Open(o); err != nil { // nothing to close
+				b.Fatal(err)
+			}
+		}
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -298,8 +297,9 @@ func TestReaderCaughtUpAtRollover(t *testing.T) {
 	})
 }
 
-// A finished file goes with the Take of its last record.
-func TestFinishedFileIsRemovedAtOnce(t *testing.T) {
+// A finished file goes soon after its last record was taken, when that is on
+// record.
+func TestFinishedFileIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	o := testOptions(t, dir)
 	o.MaxBytesPerFile = 70
@@ -308,8 +308,12 @@ func TestFinishedFileIsRemovedAtOnce(t *testing.T) {
 	if _, err := q.Take(nil, 2); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "t.diskqueue.000000.dat")); !os.IsNotExist(err) {
-		t.Fatalf("file 0: %v", err)
+	eventually(t, func() bool {
+		_, err := os.Stat(filepath.Join(dir, "t.diskqueue.000000.dat"))
+		return os.IsNotExist(err)
+	})
+	if got := directory(t, dir)["t.diskqueue.meta.dat"]; got != "1\n1,0\n1,35\n" {
+		t.Fatalf("metadata %q", got)
 	}
 	equalDepth(t, q, 1)
 }
@@ -425,79 +429,39 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Publishers and takers at once: everything comes once, and in order for each
-// publisher.
-func TestStress(t *testing.T) {
-	for _, syncEvery := range []int64{1, 50, 2500} {
-		t.Run(fmt.Sprint("sync every ", syncEvery), func(t *testing.T) {
-			dir := t.TempDir()
-			o := testOptions(t, dir)
-			o.MaxBytesPerFile, o.SyncEvery, o.SyncTimeout = 20_000, syncEvery, time.Millisecond
-			q := open(t, o)
-			const publishers, takers, each = 4, 3, 1000
-			var mu sync.Mutex
-			got := make(map[string]int)
-			all := make(chan struct{})
-			var takersDone, publishersDone sync.WaitGroup
-			for range takers {
-				takersDone.Go(func() {
-					for {
-						select {
-						case <-q.Ready():
-						case <-all:
-							return
-						}
-						records, err := q.Take(nil, 10)
-						if err != nil {
-							t.Error(err)
-						}
-						mu.Lock()
-						for _, r := range records {
-							got[string(r)]++
-						}
-						if len(got) == publishers*each {
-							select {
-							case <-all:
-							default:
-								close(all)
-							}
-						}
-						mu.Unlock()
-					}
-				})
+// Records of all sizes around those of slabs and windows, and of more than one.
+func TestSizes(t *testing.T) {
+	for _, most := range []int{1, 3, 1000} {
+		o := testOptions(t, t.TempDir())
+		o.MinRecordSize, o.MaxBytesPerFile, o.FS = 1, 300_000, noSyncFS{}
+		q := open(t, o)
+		var want [][]byte
+		for _, around := range []int{1, 26, minSlab, maxSlab - minSlab, maxSlab, 2 * maxSlab, 310_000} {
+			for size := max(1, around-9); size < around+9; size++ {
+				want = append(want, bytes.Repeat([]byte{byte(len(want))}, size))
 			}
-			body := strings.Repeat("b", 100)
-			for p := range publishers {
-				publishersDone.Go(func() {
-					for n := 0; n < each; {
-						var b Batch
-						for range min(1+n%13, each-n) {
-							b.Append(func(dst []byte) []byte { return append(dst, message(p*each+n, body[:n%100])...) })
-							n++
-						}
-						if err := q.Put(&b); err != nil {
-							t.Error(err)
-						}
-					}
-				})
-			}
-			publishersDone.Wait()
-			takersDone.Wait()
-			for n := range publishers * each {
-				if m := string(message(n, body[:n%each%100])); got[m] != 1 {
-					t.Fatalf("message %d came %d times", n, got[m])
-				}
-			}
-			equalDepth(t, q, 0)
-			if d := q.Damage(); d != (Damage{}) {
-				t.Fatalf("damage %+v", d)
-			}
-			if err := q.Close(); err != nil {
+		}
+		put(t, q, want...)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		q = open(t, o)
+		equalDepth(t, q, int64(len(want)))
+		var got [][]byte
+		for q.Depth() > 0 {
+			var err error
+			if got, err = q.Take(got, most); err != nil {
 				t.Fatal(err)
 			}
-			if files := directory(t, dir); len(files) != 2 {
-				t.Fatalf("%d files left", len(files))
+		}
+		equalRecords(t, got, want)
+		for _, payload := range got {
+			if cap(payload) != len(payload) {
+				t.Fatal("appending to a payload would write into the next")
 			}
-		})
+		}
+		if d := q.Damage(); d != (Damage{}) {
+			t.Fatalf("damage %+v", d)
+		}
 	}
 }

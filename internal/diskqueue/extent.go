@@ -39,7 +39,7 @@ func (x *extent) bytes(off int64, n int) ([]byte, error) {
 		return x.buf[off-x.off:][:n], nil
 	}
 	if x.buf == nil {
-		x.buf = make([]byte, windowSize)
+		x.buf = make([]byte, min(windowSize, x.limit))
 	}
 	x.off, x.buf = off, x.buf[:cap(x.buf)]
 	got, err := readFull(x.r, x.buf[:min(int64(len(x.buf)), x.limit-off)], off)
@@ -78,10 +78,16 @@ func (x *extent) judge(off int64) (int64, error) {
 	// Either this length or the next record's is wrong. If this one is too
 	// large, the records it swallowed are inside and their chain goes past its
 	// end. A chain that meets the end is a message that quotes records.
+	// Without better evidence the record is believed.
 	for from := off + 1; ; {
-		candidate, err := x.search(from, end)
-		if err != nil || candidate >= end {
+		candidate, err := x.search(from, min(end+idEnd, x.limit))
+		if err != nil || candidate == x.limit {
 			return off, err
+		}
+		if candidate >= end {
+			// The bytes between are too few for a record: this length is too
+			// small and they are its end.
+			return candidate, nil
 		}
 		at := candidate
 		for at < end {

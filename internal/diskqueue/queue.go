@@ -94,6 +94,7 @@ type Queue struct {
 	mu          sync.Mutex // guards what follows; held for a few assignments
 	closed      bool
 	read, write position
+	done        []doneFile // not removed yet
 	counts      counts
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
@@ -132,7 +133,8 @@ func Open(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open disk queue %q: %w", o.Name, err)
 	}
-	q.read, q.write = found.read, found.write
+	q.o.Names = nil // it may be large
+	q.read, q.write, q.done = found.read, found.write, found.done
 	q.in = reader{files: q.files, at: q.read}
 	q.out = writer{hasMetadata: found.hasMetadata}
 	q.synced.at = q.write
@@ -215,7 +217,8 @@ func (q *Queue) emptyLocked(closing bool) error {
 		q.mu.Unlock()
 		return ErrClosed
 	}
-	first, last := q.read.file, q.write.file
+	first, last, done := q.read.file, q.write.file, q.done
+	q.done = nil
 	q.read = position{file: last + 1}
 	q.write = q.read
 	q.counts.synced, q.counts.saved = q.counts.written, q.counts.ops
@@ -229,6 +232,7 @@ func (q *Queue) emptyLocked(closing bool) error {
 	q.synced = syncState{at: q.write}
 	// The metadata goes last: a crash in between leaves it with a first file
 	// that is missing, which costs nothing.
+	q.files.dispose(done)
 	for n := first; n <= last; n++ {
 		errs = append(errs, q.files.remove(n))
 	}

@@ -38,7 +38,7 @@ func (q *Queue) Take(dst [][]byte, most int) ([][]byte, error) {
 	if closed {
 		return dst, ErrClosed
 	}
-	begin, file, damage := len(dst), q.in.at.file, q.files.damage()
+	begin, damage := len(dst), q.files.damage()
 	var err error
 	for len(dst)-begin < most {
 		var payload []byte
@@ -48,7 +48,7 @@ func (q *Queue) Take(dst [][]byte, most int) ([][]byte, error) {
 		dst = append(dst, payload)
 	}
 	q.in.settle(end)
-	q.taken(int64(len(dst)-begin), q.in.at.file != file, err)
+	q.taken(int64(len(dst)-begin), err)
 	q.checkDepth(q.files.damage() != damage)
 	if err != nil {
 		return dst, fmt.Errorf("read disk queue %q: %w", q.o.Name, err)
@@ -57,8 +57,10 @@ func (q *Queue) Take(dst [][]byte, most int) ([][]byte, error) {
 }
 
 // taken publishes what a Take has done and passes the token on.
-func (q *Queue) taken(records int64, fileDone bool, err error) {
+func (q *Queue) taken(records int64, err error) {
 	q.mu.Lock()
+	q.done = append(q.done, q.in.done...)
+	q.in.done = nil
 	moved := q.read != q.in.at
 	q.read = q.in.at
 	q.depth.Add(-records)
@@ -70,7 +72,9 @@ func (q *Queue) taken(records int64, fileDone bool, err error) {
 	case err != nil:
 		q.retryRead = true
 		q.armLocked(q.o.SyncTimeout)
-	case fileDone || q.counts.ops-q.counts.saved >= q.o.SyncEvery:
+	case len(q.done) > 0:
+		q.armLocked(0)
+	case q.counts.ops-q.counts.saved >= q.o.SyncEvery:
 		q.armLocked(min(takeSyncDelay, q.o.SyncTimeout))
 	case moved:
 		q.armLocked(q.o.SyncTimeout)
@@ -108,7 +112,16 @@ func (q *Queue) checkDepth(damaged bool) {
 		}
 		return
 	}
+	q.mu.Lock()
 	q.depth.Add(records - depth) // what was put meanwhile stays counted
+	q.mu.Unlock()
+}
+
+// A doneFile is read to its end. It goes once the saved read position is beyond
+// it: a crash before must not find the position in a file that is missing.
+type doneFile struct {
+	number int64
+	keep   bool // set it aside instead
 }
 
 // reader is the taking end of the queue. Guarded by Queue.readMu.
@@ -121,15 +134,20 @@ type reader struct {
 	fresh bool     // nothing was taken from buf since it was read
 	slab  int64    // size of the last slab
 
+	done []doneFile // finished by the Take under way
+
 	believed int64 // a record that ends here needs no fitting successor
 	tries    int   // failed reads in a row
 	keep     bool  // damage could not be copied aside: set the whole file aside
 }
 
-// reset closes the file and goes to at.
+// reset closes the file, drops what was read ahead and goes to at.
 func (r *reader) reset(at position) error {
-	f := r.file
-	*r = reader{files: r.files, at: at, keep: r.keep && at.file == r.at.file}
+	f, fresh := r.file, reader{files: r.files, at: at, done: r.done}
+	if at.file == r.at.file {
+		fresh.keep, fresh.tries = r.keep, r.tries
+	}
+	*r = fresh
 	if f == nil {
 		return nil
 	}
@@ -163,6 +181,7 @@ func (r *reader) next(end position) ([]byte, error) {
 		} else if r.tries++; r.tries < maxReadTries && !errors.Is(err, errTorn) {
 			return nil, err
 		} else {
+			r.tries = 0
 			r.giveUp(end, err)
 		}
 	}
@@ -295,7 +314,7 @@ func (r *reader) judge(limit int64) error {
 }
 
 // settle goes to the next file if the current one is finished and read, so
-// that it is removed as soon as its last record is taken.
+// that it is removed soon after its last record is taken.
 func (r *reader) settle(end position) {
 	for r.at.file < end.file && r.file != nil {
 		size, _, err := r.limit(end)
@@ -312,22 +331,10 @@ func (r *reader) settle(end position) {
 // drained gives the memory back.
 func (r *reader) drained() { r.buf, r.fresh, r.slab = nil, false, 0 }
 
-// finish removes the current file, which is read to its end, and goes to the
-// next.
+// finish goes from the current file, which is read to its end, to the next.
 func (r *reader) finish() {
-	n, keep := r.at.file, r.keep
-	if err := r.reset(position{file: n + 1}); err != nil {
-		r.files.warn("failed to close data file", err)
-	}
-	if keep {
-		if err := r.files.setFileAside(n); err != nil {
-			r.files.error("failed to set data file aside", err)
-		}
-		return
-	}
-	if err := r.files.remove(n); err != nil {
-		r.files.error("failed to remove data file", err)
-	}
+	r.done = append(r.done, doneFile{number: r.at.file, keep: r.keep})
+	r.moveTo(position{file: r.at.file + 1})
 }
 
 // giveUp leaves a file that cannot be read on: it is set aside as a whole, or,
@@ -344,11 +351,15 @@ func (r *reader) giveUp(end position, err error) {
 
 // skipFile goes to the next file or, in the file being written, to its end.
 func (r *reader) skipFile(end position) {
-	next := position{file: r.at.file + 1}
-	if r.at.file == end.file {
-		next = end
+	if r.at.file >= end.file {
+		r.moveTo(end)
+		return
 	}
-	if err := r.reset(next); err != nil {
+	r.moveTo(position{file: r.at.file + 1})
+}
+
+func (r *reader) moveTo(at position) {
+	if err := r.reset(at); err != nil {
 		r.files.warn("failed to close data file", err)
 	}
 }

@@ -19,6 +19,7 @@ var errTooLong = errors.New("backlog too long to count")
 // recovered is the state in which a queue begins.
 type recovered struct {
 	metadata
+	done        []doneFile // read to their end, to be removed
 	hasMetadata bool
 	changed     bool // the metadata file says something else, or data may be unsynced
 }
@@ -65,7 +66,7 @@ func (s *store) recover(names *Names, maxRecord int32) (recovered, error) {
 		s.log.Warn(s.head+"metadata corrected",
 			slog.String("stored", fmt.Sprint(stored)), slog.String("found", fmt.Sprint(found)))
 	}
-	return recovered{metadata: found, hasMetadata: intact, changed: !intact || found != stored}, nil
+	return recovered{metadata: found, done: r.done, hasMetadata: intact, changed: !intact || found != stored}, nil
 }
 
 // left returns what the directory holds of this queue.
@@ -90,13 +91,17 @@ type recovery struct {
 	stored    metadata
 	files     []int64         // numbers of the data files from the read file on, ascending
 	sizes     map[int64]int64 // of files
+	done      []doneFile      // read to their end
 	sound     bool            // the files up to the stored write position are as the metadata says
 }
 
 func (r *recovery) run(numbers []int64) (found metadata, err error) {
 	for _, n := range numbers {
 		if n < r.stored.read.file {
-			r.log.Warn(r.head+"data file before the read position left alone", slog.Int64("file", n))
+			// Its last record was taken; the process died before removing it.
+			if err := r.remove(n); err != nil {
+				r.error("failed to remove data file", err)
+			}
 			continue
 		}
 		size, err := r.fs.Size(r.dataPath(n))
@@ -130,7 +135,7 @@ func (r *recovery) run(numbers []int64) (found metadata, err error) {
 }
 
 // findRead returns the stored read position, or the beginning of the next file
-// there is. Files read to their end are removed, unless the last.
+// there is. Files read to their end are done with, unless the last.
 func (r *recovery) findRead() position {
 	read := r.stored.read
 	for i, n := range r.files {
@@ -147,9 +152,7 @@ func (r *recovery) findRead() position {
 			r.lost(r.dataPath(n), r.sizes[n], errTorn)
 			r.sound = false
 		}
-		if err := r.remove(n); err != nil {
-			r.error("failed to remove data file", err)
-		}
+		r.done = append(r.done, doneFile{number: n})
 		read = position{file: n + 1}
 	}
 	return read
@@ -255,6 +258,9 @@ func (s *store) countUpTo(from, to position, most int64) (int64, error) {
 	whole, err := s.bytesBetween(from, to)
 	if err != nil {
 		return 0, err
+	}
+	if whole == 0 {
+		return 0, nil
 	}
 	if whole > most {
 		return 0, errTooLong

@@ -100,6 +100,19 @@ func (s *store) remove(n int64) error {
 	return nil
 }
 
+// dispose removes files that are read to their end, or sets them aside.
+func (s *store) dispose(files []doneFile) {
+	for _, f := range files {
+		dispose := s.remove
+		if f.keep {
+			dispose = s.setFileAside
+		}
+		if err := dispose(f.number); err != nil {
+			s.error("failed to dispose of data file", err)
+		}
+	}
+}
+
 // readFull reads into b from off on and returns how many bytes there were;
 // fewer than len(b) at the end of the file is no error.
 func readFull(r io.ReaderAt, b []byte, off int64) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -82,7 +83,7 @@ func (q *Queue) onTimer() {
 	switch {
 	case err != nil:
 		q.armLocked(q.o.SyncTimeout)
-	case q.counts.written-q.counts.synced >= q.o.SyncEvery:
+	case q.counts.written-q.counts.synced >= q.o.SyncEvery || len(q.done) > 0:
 		q.armLocked(0)
 	}
 	idle := q.timer == nil && q.counts.ops == q.counts.saved
@@ -109,7 +110,20 @@ func (q *Queue) flush(always bool) error {
 	}
 	// Saved only now: the metadata must not speak of data that a power loss
 	// can still take away.
-	return q.saveMetadata(s, true)
+	err := q.saveMetadata(s, true)
+	q.mu.Lock()
+	var done []doneFile
+	q.done = slices.DeleteFunc(q.done, func(f doneFile) bool {
+		if f.number >= s.metadata.read.file {
+			return false
+		}
+		done = append(done, f)
+		return true
+	})
+	q.mu.Unlock()
+	// Also when the save has failed: on a full disk this is what makes room.
+	q.files.dispose(done)
+	return err
 }
 
 // release closes the files of a queue that nobody uses at the moment.

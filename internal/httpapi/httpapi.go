@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -27,8 +28,8 @@ const (
 	ContentTypeValue  = "nsq; version=1.0"
 )
 
-// contentType is the value of ContentTypeHeader, shared by all answers.
-var contentType = []string{ContentTypeValue}
+// nsqContentType is the value of ContentTypeHeader, shared by all answers.
+var nsqContentType = []string{ContentTypeValue}
 
 // An Error is the answer to a request that failed: a status of 400 or more and
 // the body {"message":"Text"}, or just Text on a [Plain] route. Tools match on
@@ -46,12 +47,23 @@ func (e Error) Error() string { return e.Text }
 //
 //	nil             an empty body without Content-Type
 //	string, []byte  those bytes as text; without Content-Type when empty
-//	json.RawMessage those bytes as JSON
+//	AppendJSON      the JSON that it appends
 //	anything else   its JSON: compact, <, > and & escaped, no line break at the end
 //
 // or, if err is not nil, what the [Error] in it says. Any other error is
 // logged, and answered by 500 INTERNAL_ERROR; so is a panic.
 type Handler func(w http.ResponseWriter, r *http.Request, params httprouter.Params) (result any, err error)
+
+// AppendJSON is a result that appends its JSON to dst and returns it. The buffer
+// is used again for other answers: it suits large answers that are asked for
+// often. It cannot fail; it may take locks, since nothing is sent before it is
+// done.
+type AppendJSON func(dst []byte) []byte
+
+// buffers are for AppendJSON. One that a huge answer has blown up is not kept.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooledBuffer = 4 << 20
 
 // A Mode changes how an [API] treats a route.
 type Mode int
@@ -152,10 +164,25 @@ var internalError = Error{http.StatusInternalServerError, "INTERNAL_ERROR"}
 
 // respond writes the answer and returns its status.
 func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) int {
+	if appendJSON, ok := result.(AppendJSON); ok && err == nil {
+		buf := buffers.Get().(*[]byte)
+		body := appendJSON((*buf)[:0])
+		status := write(w, plain, http.StatusOK, body, jsonType)
+		if cap(body) <= maxPooledBuffer {
+			*buf = body
+			buffers.Put(buf)
+		}
+		return status
+	}
 	status, body, bodyType := a.render(plain, result, err)
+	return write(w, plain, status, body, bodyType)
+}
+
+// write sends the answer and returns the status.
+func write(w http.ResponseWriter, plain bool, status int, body []byte, bodyType []string) int {
 	header := w.Header()
 	if !plain {
-		header[ContentTypeHeader] = contentType
+		header[ContentTypeHeader] = nsqContentType
 	}
 	if len(body) > 0 {
 		header["Content-Type"] = bodyType
@@ -184,8 +211,6 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 			return http.StatusOK, []byte(result), textType
 		case []byte:
 			return http.StatusOK, result, textType
-		case json.RawMessage:
-			return http.StatusOK, result, jsonType
 		}
 		if body, err = json.Marshal(result); err == nil {
 			return http.StatusOK, body, jsonType

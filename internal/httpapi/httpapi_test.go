@@ -3,7 +3,6 @@ package httpapi_test
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +61,10 @@ func newAPI(log *slog.Logger) *httpapi.API {
 		L []string `json:"l"`
 	}{"<&>", []string{}}))
 	a.Handle("GET", "/number", result(7))
-	a.Handle("GET", "/raw", result(json.RawMessage(`{"a":1}`)))
+	a.Handle("GET", "/raw", result(httpapi.AppendJSON(func(b []byte) []byte { return append(b, `{"a":1}`...) })))
+	a.Handle("GET", "/rawerror", func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
+		return httpapi.AppendJSON(func(b []byte) []byte { panic("boom") }), nil
+	})
 	a.Handle("GET", "/big", result(strings.Repeat("x", 5000)))
 	a.Handle("GET", "/unencodable", result(make(chan int)))
 	a.Handle("GET", "/error", failure(fmt.Errorf("wrapped: %w", httpapi.Error{Status: 404, Text: "TOPIC_NOT_FOUND"})))
@@ -149,6 +151,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/other", internal},
 		{"GET", "/unencodable", internal},
 		{"GET", "/panic", internal},
+		{"GET", "/rawerror", internal},
 		{"GET", "/rawpanic", internal},
 		{"GET", "/config/mem_queue_size", answer{200, "mem_queue_size", text, nsq, "", ""}},
 		// 1.5

@@ -131,7 +131,7 @@ S< CLOSE
 	}
 	Equal(t, len(cases), 1)
 	Equal(t, cases[0].Flags, []string{"--a=1", "--b=2"})
-	for _, chunks := range []Chunks{Together, Lines} {
+	for _, chunks := range []Chunks{Together, Bytes} {
 		cases[0].Replay(t, addr, "", chunks)
 	}
 }

@@ -21,14 +21,12 @@ const (
 	// Together sends C> lines that follow each other in one write, as a client
 	// that pipelines does.
 	Together Chunks = iota
-	// Lines sends each C> line in a write of its own.
-	Lines
 	// Bytes sends each byte in a write of its own.
 	Bytes
 )
 
 func (c Chunks) String() string {
-	return [...]string{"together", "lines", "bytes"}[c]
+	return [...]string{"together", "bytes"}[c]
 }
 
 // Replay speaks the client's part of the case to the daemon at tcpAddr, and at
@@ -104,8 +102,6 @@ func (r *replay) send(c *Conn, what string, more bool) error {
 			_ = c.write(r.pending)
 			r.pending = nil
 		}
-	case Lines:
-		_ = c.write(b)
 	case Bytes:
 		for i := range b {
 			if c.write(b[i:i+1]) != nil {
@@ -228,6 +224,12 @@ func compareJSON(got Frame, want string) error {
 	return nil
 }
 
+// httpClient leaves no idle connection behind.
+var httpClient = &http.Client{
+	Transport: &http.Transport{DisableKeepAlives: true},
+	Timeout:   defaultTimeout,
+}
+
 // request sends an H> line: method, path, and a body in Go strings.
 func (r *replay) request(what string) error {
 	line, body, _ := cutBody(what)
@@ -243,8 +245,7 @@ func (r *replay) request(what string) error {
 	if err != nil {
 		return err
 	}
-	request.Close = true // leaves no idle connection behind
-	response, err := http.DefaultClient.Do(request)
+	response, err := httpClient.Do(request)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,11 @@ func Start(ctx context.Context, path string, log io.Writer, stopTimeout time.Dur
 	tcp, http := make(chan string, 1), make(chan string, 1)
 	go func() { // ends with the process, whose end of the pipe is then closed
 		d.readLog(stderr, log, tcp, http)
-		d.waitErr = d.cmd.Wait()
+		// Wait also reports that ctx has ended, which is no fault of a process
+		// that then stopped as asked.
+		if err := d.cmd.Wait(); !d.cmd.ProcessState.Success() {
+			d.waitErr = err
+		}
 		close(d.done)
 	}()
 

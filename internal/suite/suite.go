@@ -142,7 +142,7 @@ func (s Stats) Channel(topic, channel string) (stats ChannelStats, topicDepth in
 // Poll calls check every few milliseconds until it reports true, fails, or
 // ctx ends. what names the event in the error.
 func Poll(ctx context.Context, what string, check func() (bool, error)) error {
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		if ok, err := check(); err != nil {

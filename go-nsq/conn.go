@@ -1,0 +1,285 @@
+package nsq
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// defaultMaxRdy is nsqd's limit of RDY until IDENTIFY says otherwise.
+const defaultMaxRdy = 2500
+
+// defaultMsgTimeout is nsqd's message timeout until IDENTIFY says otherwise.
+const defaultMsgTimeout = time.Minute
+
+// answersQueued is how many answers to messages may wait for the write loop
+// before Finish and Requeue block.
+const answersQueued = 256
+
+// Conn is a connection to an nsqd. Consumer and Producer make theirs; a Conn
+// can be used alone with a ConnDelegate of one's own.
+//
+// Once connected it has two goroutines, the read loop and the write loop. The
+// read loop never writes and never waits for a handler, so heartbeats and
+// answers are read whatever else happens. The end is in conn_close.go.
+type Conn struct {
+	// Set once by NewConn.
+	addr            string
+	config          *Config
+	delegate        ConnDelegate
+	messageDelegate *connMessageDelegate
+	cmdChan         chan *Command    // TOUCH
+	msgResponseChan chan msgResponse // FIN, REQ
+	heartbeatChan   chan struct{}    // a heartbeat waits for its NOP
+	exitChan        chan int         // closed when the connection is to end
+	created         time.Time
+
+	loggers levelLoggers
+
+	// Set once by Connect before the loops start.
+	in         *bufio.Reader
+	msgTimeout time.Duration // negotiated
+
+	loops sync.WaitGroup // read loop and write loop
+
+	lifeMu     sync.Mutex         // guards the five below; held for no I/O but closing
+	conn       *timedConn         // nil before the dial succeeded
+	cancelDial context.CancelFunc // nil unless dialing
+	running    bool               // the loops have started
+	exiting    bool               // exitChan is closed
+	abandon    *time.Timer        // gives up waiting for answers; nil unless draining
+
+	writeMu sync.Mutex    // guards the three below; held for one write to the socket
+	stream  stream        // what Connect negotiated
+	out     *bufio.Writer // into stream
+	rdySent int64         // the RDY value last written
+
+	rdyMu           sync.Mutex // makes rdyCount and lastRdyTime change together
+	rdyCount        atomic.Int64
+	lastRdyTime     atomic.Int64 // nanoseconds since 1970
+	maxRdyCount     atomic.Int64
+	lastMessageTime atomic.Int64 // nanoseconds since 1970; 0 before the first
+	lastTouchTime   atomic.Int64 // nanoseconds since 1970; 0 before the first
+	inFlight        atomic.Int64 // messages received and not answered
+	closing         atomic.Bool  // Close was called, or the connection failed
+	dead            atomic.Bool  // nothing can be sent or received any more
+	reported        atomic.Bool  // OnIOError was called for a failed read or write
+}
+
+// NewConn returns a connection to be made to addr with Connect. It keeps the
+// pointer to config, without a copy, and has no logger. It panics for a Config
+// that is not from NewConfig.
+func NewConn(addr string, config *Config, delegate ConnDelegate) *Conn {
+	if !config.initialized {
+		panic("Config must be created with NewConfig()")
+	}
+	c := &Conn{
+		addr:            addr,
+		config:          config,
+		delegate:        delegate,
+		cmdChan:         make(chan *Command),
+		msgResponseChan: make(chan msgResponse, answersQueued),
+		heartbeatChan:   make(chan struct{}, 1),
+		exitChan:        make(chan int),
+		created:         time.Now(),
+	}
+	c.messageDelegate = &connMessageDelegate{c}
+	c.maxRdyCount.Store(defaultMaxRdy)
+	return c
+}
+
+// SetLogger sends the log lines of all levels from lvl up to l; nil silences
+// them. format begins each line and has one %s, for the address; "" is "(%s)".
+func (c *Conn) SetLogger(l logger, lvl LogLevel, format string) {
+	c.loggers.setAll(l, lvl, format)
+}
+
+// SetLoggerForLevel is SetLogger for one level only. What is logged at all
+// stays as set by SetLogger or SetLoggerLevel.
+func (c *Conn) SetLoggerForLevel(l logger, lvl LogLevel, format string) {
+	c.loggers.setOne(l, lvl, format)
+}
+
+// SetLoggerLevel makes lvl the least severe level to be logged.
+func (c *Conn) SetLoggerLevel(lvl LogLevel) {
+	c.loggers.setLevel(lvl)
+}
+
+func (c *Conn) log(lvl LogLevel, line string, args ...interface{}) {
+	to, format := c.loggers.get(lvl)
+	if to == nil {
+		return
+	}
+	if format == "" {
+		format = "(%s)"
+	}
+	_ = to.Output(2, fmt.Sprintf("%-4s %s %s", lvl, fmt.Sprintf(format, c.addr), fmt.Sprintf(line, args...)))
+}
+
+// String returns the address exactly as given to NewConn.
+func (c *Conn) String() string {
+	return c.addr
+}
+
+// RemoteAddr returns the address of nsqd's side of the socket. It panics
+// before Connect.
+func (c *Conn) RemoteAddr() net.Addr {
+	c.lifeMu.Lock()
+	defer c.lifeMu.Unlock()
+	return c.conn.RemoteAddr()
+}
+
+// RDY returns the RDY value last recorded with SetRDY.
+func (c *Conn) RDY() int64 {
+	return c.rdyCount.Load()
+}
+
+// LastRDY returns the same as RDY.
+func (c *Conn) LastRDY() int64 {
+	return c.rdyCount.Load()
+}
+
+// SetRDY records a RDY value and, unless it is 0, the time. It sends nothing.
+func (c *Conn) SetRDY(rdy int64) {
+	c.rdyMu.Lock()
+	defer c.rdyMu.Unlock()
+	c.rdyCount.Store(rdy)
+	if rdy > 0 {
+		c.lastRdyTime.Store(time.Now().UnixNano())
+	}
+}
+
+// MaxRDY returns the largest RDY value nsqd accepts: 2500 until IDENTIFY says
+// otherwise.
+func (c *Conn) MaxRDY() int64 {
+	return c.maxRdyCount.Load()
+}
+
+// LastRdyTime returns when a RDY other than 0 was last recorded: the Unix
+// epoch before the first.
+func (c *Conn) LastRdyTime() time.Time {
+	return time.Unix(0, c.lastRdyTime.Load())
+}
+
+// LastMessageTime returns when the last message arrived, or when the Conn was
+// made if none has.
+func (c *Conn) LastMessageTime() time.Time {
+	if nanos := c.lastMessageTime.Load(); nanos != 0 {
+		return time.Unix(0, nanos)
+	}
+	return c.created
+}
+
+// IsClosing says whether Close was called or the connection has failed.
+func (c *Conn) IsClosing() bool {
+	return c.closing.Load()
+}
+
+// Read reads into p, at most once from the socket, within ReadTimeout. Beside a
+// running read loop it steals its bytes.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.in != nil {
+		return c.in.Read(p)
+	}
+	c.writeMu.Lock()
+	r := c.stream.Reader
+	c.writeMu.Unlock()
+	if r == nil {
+		return 0, ErrNotConnected
+	}
+	return r.Read(p)
+}
+
+// Write adds p to what Flush sends, or sends it if the buffer is full, within
+// WriteTimeout.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	if c.out == nil {
+		return 0, ErrNotConnected
+	}
+	return c.out.Write(p)
+}
+
+// Flush sends what was written.
+func (c *Conn) Flush() error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.flushLocked()
+}
+
+// WriteCommand writes cmd and flushes. Calls may overlap. An error ends the
+// connection.
+func (c *Conn) WriteCommand(cmd *Command) error {
+	return c.write(func(out *bufio.Writer) error {
+		_, err := cmd.WriteTo(out)
+		return err
+	}, true)
+}
+
+// writeCommands writes a batch of commands in order without flushing.
+func (c *Conn) writeCommands(cmds []*Command) error {
+	return c.write(func(out *bufio.Writer) error {
+		for _, cmd := range cmds {
+			if _, err := cmd.WriteTo(out); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, false)
+}
+
+// flush is Flush for the running connection: an error ends it.
+func (c *Conn) flush() error {
+	return c.write(func(*bufio.Writer) error { return nil }, true)
+}
+
+// write lets f write under the write lock and ends the connection on an error.
+func (c *Conn) write(f func(*bufio.Writer) error, flush bool) error {
+	c.writeMu.Lock()
+	err := c.writeLocked(f, flush)
+	c.writeMu.Unlock()
+	if err != nil {
+		c.fail(err)
+	}
+	return err
+}
+
+func (c *Conn) writeLocked(f func(*bufio.Writer) error, flush bool) error {
+	if c.out == nil {
+		return ErrNotConnected
+	}
+	if err := f(c.out); err != nil || !flush {
+		return err
+	}
+	return c.flushLocked()
+}
+
+func (c *Conn) flushLocked() error {
+	if c.out == nil {
+		return ErrNotConnected
+	}
+	if err := c.out.Flush(); err != nil {
+		return err
+	}
+	return c.stream.Flush()
+}
+
+// writeRDY tells nsqd the RDY value last recorded unless it knows it. Whoever
+// comes last writes the newest value, so updates that overlap need no order.
+func (c *Conn) writeRDY() error {
+	return c.write(func(out *bufio.Writer) error {
+		rdy := c.rdyCount.Load()
+		if rdy == c.rdySent {
+			return nil
+		}
+		c.rdySent = rdy
+		c.log(LogLevelDebug, "RDY %d", rdy)
+		_, err := Ready(int(rdy)).WriteTo(out)
+		return err
+	}, true)
+}

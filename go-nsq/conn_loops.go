@@ -1,0 +1,216 @@
+package nsq
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
+
+// heartbeat is the data of the response frame that asks whether we are alive.
+const heartbeat = "_heartbeat_"
+
+// readLoop reads frames and hands them to the delegate until the connection
+// ends. While it is being closed and messages await their answers it goes on,
+// to answer heartbeats, but takes no more messages.
+func (c *Conn) readLoop() {
+	for {
+		f, err := readFrame(c.in, c.config.MaxMsgSize)
+		if err != nil {
+			c.readFailed(err)
+			return
+		}
+		c.handleFrame(f)
+	}
+}
+
+func (c *Conn) handleFrame(f frame) {
+	switch f.frameType {
+	case FrameTypeResponse:
+		if string(f.data) == heartbeat {
+			c.handleHeartbeat()
+			return
+		}
+		c.delegate.OnResponse(c, f.data)
+	case FrameTypeMessage:
+		c.handleMessage(f.message)
+	case FrameTypeError:
+		c.log(LogLevelError, "protocol error - %s", f.data)
+		c.delegate.OnError(c, f.data)
+	default:
+		err := fmt.Errorf("unknown frame type %d", f.frameType)
+		c.log(LogLevelError, "IO error - %s", err)
+		c.delegate.OnIOError(c, err)
+	}
+}
+
+// handleHeartbeat leaves the NOP to the write loop: to write it here could
+// wait for a writer that waits for nsqd, which waits for us to read.
+func (c *Conn) handleHeartbeat() {
+	c.log(LogLevelDebug, "heartbeat received")
+	c.delegate.OnHeartbeat(c)
+	select {
+	case c.heartbeatChan <- struct{}{}:
+	default: // one NOP answers for both
+	}
+}
+
+func (c *Conn) handleMessage(m *Message) {
+	if c.closing.Load() {
+		return // nsqd sends it to someone else once we are gone
+	}
+	m.Delegate = c.messageDelegate
+	m.NSQDAddress = c.addr
+	c.inFlight.Add(1)
+	c.lastMessageTime.Store(time.Now().UnixNano())
+	c.delegate.OnMessage(c, m)
+}
+
+// readFailed ends the connection after a read error, unless reading was
+// stopped and there are answers to be sent: then the write loop ends it.
+func (c *Conn) readFailed(err error) {
+	switch {
+	case c.conn.readStopped.Load():
+		if pending := c.inFlight.Load(); pending > 0 {
+			c.log(LogLevelWarning, "delaying close, %d outstanding messages", pending)
+			c.abandonLater()
+			return
+		}
+		c.close()
+	case c.closing.Load() || errors.Is(err, net.ErrClosed):
+		c.dead.Store(true)
+		c.close()
+	default:
+		c.fail(err)
+	}
+}
+
+// kind says what is to be written for an answered message.
+type kind int
+
+const (
+	kindFinish   kind = iota
+	kindRequeue       // a failure: backoff
+	kindContinue      // requeue without backoff
+)
+
+// msgResponse is the answer to a message on its way to the write loop.
+type msgResponse struct {
+	msg   *Message
+	kind  kind
+	delay time.Duration // of a requeue
+}
+
+func (c *Conn) onMessageFinish(m *Message) {
+	c.respond(msgResponse{msg: m, kind: kindFinish})
+}
+
+func (c *Conn) onMessageRequeue(m *Message, delay time.Duration, backoff bool) {
+	if delay == defaultRequeueDelay {
+		delay = min(c.config.DefaultRequeueDelay*time.Duration(m.Attempts), c.config.MaxRequeueDelay)
+	}
+	resp := msgResponse{msg: m, kind: kindContinue, delay: delay}
+	if backoff {
+		resp.kind = kindRequeue
+	}
+	c.respond(resp)
+}
+
+// respond hands an answer to the write loop; after the end of the connection
+// there is nobody to send it to.
+func (c *Conn) respond(resp msgResponse) {
+	select {
+	case c.msgResponseChan <- resp:
+	case <-c.exitChan:
+		c.log(LogLevelWarning, "dropping the answer to %s, the connection is closed", resp.msg.ID[:])
+	}
+}
+
+func (c *Conn) onMessageTouch(m *Message) {
+	c.lastTouchTime.Store(time.Now().UnixNano())
+	select {
+	case c.cmdChan <- Touch(m.ID):
+	case <-c.exitChan:
+	}
+}
+
+// writeLoop writes what handlers answer until the connection ends.
+func (c *Conn) writeLoop() {
+	for {
+		var err error
+		select {
+		case <-c.exitChan:
+			c.log(LogLevelDebug, "writeLoop exiting")
+			return
+		case <-c.heartbeatChan:
+			err = c.WriteCommand(Nop())
+		case cmd := <-c.cmdChan:
+			err = c.WriteCommand(cmd)
+		case resp := <-c.msgResponseChan:
+			err = c.writeResponses(resp)
+		}
+		if err != nil {
+			return
+		}
+		if c.closing.Load() && c.inFlight.Load() == 0 {
+			c.close()
+		}
+	}
+}
+
+// writeResponses writes resp and all answers that wait behind it, and flushes
+// when there are no more.
+func (c *Conn) writeResponses(resp msgResponse) error {
+	for {
+		c.inFlight.Add(-1)
+		c.announce(resp)
+		err := c.write(func(out *bufio.Writer) error {
+			_, err := out.Write(appendResponse(out.AvailableBuffer(), resp))
+			return err
+		}, false)
+		if err != nil {
+			return err
+		}
+		select {
+		case resp = <-c.msgResponseChan:
+		default:
+			return c.flush()
+		}
+	}
+}
+
+// announce tells the delegate before the answer is written, so that a RDY it
+// sends comes first: after a failure nsqd must not send the next message in
+// the room this one leaves.
+func (c *Conn) announce(resp msgResponse) {
+	if c.loggers.enabled(LogLevelDebug) {
+		c.log(LogLevelDebug, "%s", appendResponse(nil, resp))
+	}
+	switch resp.kind {
+	case kindFinish:
+		c.delegate.OnMessageFinished(c, resp.msg)
+		c.delegate.OnResume(c)
+	case kindRequeue:
+		c.delegate.OnMessageRequeued(c, resp.msg)
+		c.delegate.OnBackoff(c)
+	case kindContinue:
+		c.delegate.OnMessageRequeued(c, resp.msg)
+		c.delegate.OnContinue(c)
+	}
+}
+
+// appendResponse appends the FIN or REQ for resp.
+func appendResponse(dst []byte, resp msgResponse) []byte {
+	if resp.kind == kindFinish {
+		dst = append(dst, "FIN "...)
+		dst = append(dst, resp.msg.ID[:]...)
+		return append(dst, '\n')
+	}
+	dst = append(dst, "REQ "...)
+	dst = append(dst, resp.msg.ID[:]...)
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, int64(resp.delay/time.Millisecond), 10)
+	return append(dst, '\n')
+}

@@ -1,0 +1,364 @@
+package nsq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// consumerStopTimeout is how long Stop waits for nsqd and for handlers.
+const consumerStopTimeout = 30 * time.Second
+
+// maxFirstReconnectDelay is the longest wait before the first attempt to get a
+// lost connection back; LookupdPollInterval may be shorter.
+const maxFirstReconnectDelay = time.Second
+
+// errConsumerStopped and errNoHandlers are returned by the ConnectTo methods.
+var (
+	errConsumerStopped = errors.New("consumer stopped")
+	errNoHandlers      = errors.New("no handlers")
+)
+
+// Handler handles the messages of a Consumer.
+type Handler interface {
+	// HandleMessage handles a message. Returning nil finishes it, an error
+	// requeues it, unless the message's DisableAutoResponse was called. It runs
+	// on several goroutines if the handler was added with a concurrency.
+	HandleMessage(message *Message) error
+}
+
+// HandlerFunc is a function as a Handler.
+type HandlerFunc func(message *Message) error
+
+// HandleMessage calls h.
+func (h HandlerFunc) HandleMessage(m *Message) error {
+	return h(m)
+}
+
+// FailedMessageLogger is a Handler that wants to see the messages that are
+// given up because of MaxAttempts.
+type FailedMessageLogger interface {
+	// LogFailedMessage is called before the message is finished. It may answer
+	// the message itself.
+	LogFailedMessage(message *Message)
+}
+
+// DiscoveryFilter chooses among the nsqds that nsqlookupd names; see
+// SetBehaviorDelegate.
+type DiscoveryFilter interface {
+	// Filter returns the addresses to connect to. The argument may be nil.
+	Filter([]string) []string
+}
+
+// ConsumerStats are the counters of a Consumer.
+type ConsumerStats struct {
+	MessagesReceived uint64
+	MessagesFinished uint64
+	MessagesRequeued uint64
+	Connections      int // established ones, those being closed included
+}
+
+// Consumer receives the messages of a channel from any number of nsqds, given
+// directly or found through nsqlookupd, and hands them to its handlers.
+//
+// Lock order: rdyMtx, then mtx, then the locks of a Conn. No lock is held while
+// anything is sent or a handler runs.
+type Consumer struct {
+	// Set once by NewConsumer.
+	id               int64
+	topic            string
+	channel          string
+	config           Config
+	incomingMessages *messageQueue
+	recheckChan      chan struct{} // capacity 1: ask nsqlookupd soon
+	exitChan         chan int      // closed when the loops are to end
+	ctx              context.Context
+	cancel           context.CancelFunc // with exitChan
+
+	// StopChan is closed when the Consumer has stopped. Nothing is sent on it.
+	StopChan chan int
+
+	loggers levelLoggers
+
+	messagesReceived atomic.Uint64
+	messagesFinished atomic.Uint64
+	messagesRequeued atomic.Uint64
+	runningHandlers  atomic.Int32
+	stopFlag         atomic.Bool // set under mtx
+	exitOnce         sync.Once
+
+	mtx                sync.RWMutex     // guards the group below; held for no I/O
+	pendingConnections map[string]*Conn // being made
+	connections        map[string]*Conn
+	nsqdTCPAddrs       []string // to be kept connected, unless nsqlookupd sees to it
+	lookupdHTTPAddrs   []string
+	lookupdQueryIndex  int
+	lookupdHTTPClient  *http.Client
+	ownHTTPClient      bool // we made it
+	behaviorDelegate   interface{}
+	connected          bool        // handlers can no longer be added
+	stopTimer          *time.Timer // ends the wait of Stop
+
+	rdyMtx               sync.Mutex // guards the group below and all RDY counts; held for no I/O
+	maxInFlight          int64
+	totalRdyInFlight     int64
+	rdyRetryTimers       map[string]*time.Timer
+	needRDYRedistributed bool
+	backoffPaused        bool        // no connection has RDY
+	backoffTimer         *time.Timer // ends the pause
+	rng                  *rand.Rand
+	backoffLevel         atomic.Int32 // 0 outside backoff; changes under rdyMtx
+
+	wg sync.WaitGroup // rdyLoop, lookupdLoop, reconnects
+}
+
+// NewConsumer returns a Consumer of a channel of topic. It checks and copies
+// config and does not connect; but it must be stopped even if it never does.
+// It panics for a Config that is not from NewConfig.
+func NewConsumer(topic string, channel string, config *Config) (*Consumer, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if !IsValidTopicName(topic) {
+		return nil, errors.New("invalid topic name")
+	}
+	if !IsValidChannelName(channel) {
+		return nil, errors.New("invalid channel name")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Consumer{
+		id:                 instanceCount.Add(1),
+		topic:              topic,
+		channel:            channel,
+		config:             *config,
+		incomingMessages:   newMessageQueue(),
+		recheckChan:        make(chan struct{}, 1),
+		exitChan:           make(chan int),
+		ctx:                ctx,
+		cancel:             cancel,
+		StopChan:           make(chan int),
+		pendingConnections: make(map[string]*Conn),
+		connections:        make(map[string]*Conn),
+		maxInFlight:        int64(config.MaxInFlight),
+		rdyRetryTimers:     make(map[string]*time.Timer),
+		rng:                rand.New(rand.NewSource(time.Now().UnixNano())),
+	}
+	// A strategy shared with other consumers would not be safe, and would see
+	// later changes of the caller's Config.
+	r.config.BackoffStrategy = boundTo(config.BackoffStrategy, &r.config)
+	r.loggers.setDefault()
+	r.wg.Go(r.rdyLoop)
+	return r, nil
+}
+
+// Stats returns the current counters.
+func (r *Consumer) Stats() *ConsumerStats {
+	r.mtx.RLock()
+	defer r.mtx.RUnlock()
+	return &ConsumerStats{
+		MessagesReceived: r.messagesReceived.Load(),
+		MessagesFinished: r.messagesFinished.Load(),
+		MessagesRequeued: r.messagesRequeued.Load(),
+		Connections:      len(r.connections),
+	}
+}
+
+// conns returns the connections in the order of their addresses.
+func (r *Consumer) conns() []*Conn {
+	r.mtx.RLock()
+	defer r.mtx.RUnlock()
+	conns := make([]*Conn, 0, len(r.connections))
+	for _, c := range r.connections {
+		conns = append(conns, c)
+	}
+	slices.SortFunc(conns, func(a, b *Conn) int { return strings.Compare(a.addr, b.addr) })
+	return conns
+}
+
+// SetLogger sends the log lines of all levels from lvl up to l; nil silences
+// them. It affects connections made afterwards.
+func (r *Consumer) SetLogger(l logger, lvl LogLevel) {
+	r.loggers.setAll(l, lvl, "")
+}
+
+// SetLoggerForLevel is SetLogger for one level only. What is logged at all
+// stays as set by SetLogger or SetLoggerLevel.
+func (r *Consumer) SetLoggerForLevel(l logger, lvl LogLevel) {
+	r.loggers.setOne(l, lvl, "")
+}
+
+// SetLoggerLevel makes lvl the least severe level to be logged.
+func (r *Consumer) SetLoggerLevel(lvl LogLevel) {
+	r.loggers.setLevel(lvl)
+}
+
+func (r *Consumer) log(lvl LogLevel, line string, args ...interface{}) {
+	if to, _ := r.loggers.get(lvl); to != nil {
+		_ = to.Output(2, fmt.Sprintf("%-4s %3d [%s/%s] %s", lvl, r.id, r.topic, r.channel, fmt.Sprintf(line, args...)))
+	}
+}
+
+// SetBehaviorDelegate sets cb, which must be a DiscoveryFilter; anything else
+// panics.
+func (r *Consumer) SetBehaviorDelegate(cb interface{}) {
+	if _, ok := cb.(DiscoveryFilter); !ok {
+		panic("behavior delegate does not have any recognized methods")
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.behaviorDelegate = cb
+}
+
+// AddHandler adds a handler for one message at a time. Handlers compete for
+// messages. It panics once the Consumer has been told to connect.
+func (r *Consumer) AddHandler(handler Handler) {
+	r.AddConcurrentHandlers(handler, 1)
+}
+
+// AddConcurrentHandlers adds a handler for up to concurrency messages at a
+// time, each on a goroutine of its own. MaxInFlight limits how many there are.
+// It panics once the Consumer has been told to connect.
+func (r *Consumer) AddConcurrentHandlers(handler Handler, concurrency int) {
+	r.mtx.RLock()
+	connected := r.connected
+	r.mtx.RUnlock()
+	if connected {
+		panic("already connected")
+	}
+	r.runningHandlers.Add(int32(concurrency))
+	for range concurrency {
+		go r.handlerLoop(handler) // ends when incomingMessages is closed; exit is called after the last
+	}
+}
+
+func (r *Consumer) handlerLoop(handler Handler) {
+	r.log(LogLevelDebug, "starting Handler")
+	for {
+		m, ok := r.incomingMessages.pop()
+		if !ok {
+			break
+		}
+		if !connectionLost(m) {
+			r.handle(handler, m)
+		}
+	}
+	r.log(LogLevelDebug, "stopping Handler")
+	if r.runningHandlers.Add(-1) == 0 {
+		r.exit()
+	}
+}
+
+// connectionLost says whether the connection a message came from is gone. nsqd
+// will deliver the message again, and nobody would see our answer.
+func connectionLost(m *Message) bool {
+	d, ok := m.Delegate.(*connMessageDelegate)
+	return ok && d.c.hasExited()
+}
+
+func (r *Consumer) handle(handler Handler, m *Message) {
+	if r.giveUp(handler, m) {
+		m.Finish()
+		return
+	}
+	err := handler.HandleMessage(m)
+	if err != nil {
+		r.log(LogLevelError, "Handler returned error (%s) for msg %s", err, m.ID[:])
+	}
+	switch {
+	case m.IsAutoResponseDisabled():
+	case err != nil:
+		m.Requeue(defaultRequeueDelay)
+	default:
+		m.Finish()
+	}
+}
+
+// giveUp says whether m has been attempted too often, and tells the handler.
+func (r *Consumer) giveUp(handler Handler, m *Message) bool {
+	if r.config.MaxAttempts == 0 || m.Attempts <= r.config.MaxAttempts {
+		return false
+	}
+	r.log(LogLevelWarning, "msg %s attempted %d times, giving up", m.ID[:], m.Attempts)
+	if failed, ok := handler.(FailedMessageLogger); ok {
+		failed.LogFailedMessage(m)
+	}
+	return true
+}
+
+// Stop ends the Consumer for good, without waiting: StopChan is closed when it
+// is done. nsqd is asked to send no more messages; those it has sent are
+// handled and answered. After 30 s StopChan is closed in any case. A second
+// call does nothing.
+func (r *Consumer) Stop() {
+	r.mtx.Lock()
+	if r.stopFlag.Swap(true) {
+		r.mtx.Unlock()
+		return
+	}
+	r.stopTimer = time.AfterFunc(consumerStopTimeout, func() {
+		r.log(LogLevelWarning, "stopped after %s, not everything was answered", consumerStopTimeout)
+		r.exit()
+	})
+	pending := make([]*Conn, 0, len(r.pendingConnections))
+	for _, c := range r.pendingConnections {
+		pending = append(pending, c)
+	}
+	r.mtx.Unlock()
+
+	r.log(LogLevelInfo, "stopping...")
+	for _, c := range pending {
+		_ = c.Close() // whoever is connecting it gets an error
+	}
+	conns := r.conns()
+	if len(conns) == 0 {
+		r.stopHandlers()
+		return
+	}
+	for _, c := range conns {
+		if err := c.WriteCommand(StartClose()); err != nil {
+			r.log(LogLevelError, "(%s) error sending CLS - %s", c, err)
+		}
+	}
+}
+
+// stopHandlers lets the handlers finish what has arrived and end.
+func (r *Consumer) stopHandlers() {
+	r.log(LogLevelInfo, "stopping handlers")
+	r.incomingMessages.close()
+	if r.runningHandlers.Load() == 0 {
+		r.exit()
+	}
+}
+
+// exit ends the loops and timers, waits for them, and closes StopChan.
+func (r *Consumer) exit() {
+	r.exitOnce.Do(func() {
+		close(r.exitChan)
+		r.cancel()
+		r.mtx.Lock()
+		r.stopTimer.Stop()
+		if r.ownHTTPClient {
+			r.lookupdHTTPClient.CloseIdleConnections()
+		}
+		r.mtx.Unlock()
+		r.stopRDYTimers()
+		r.wg.Wait()
+		close(r.StopChan)
+	})
+}
+
+// goUnlessStopped starts f as one of the goroutines exit waits for.
+func (r *Consumer) goUnlessStopped(f func()) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if !r.stopFlag.Load() {
+		r.wg.Go(f)
+	}
+}
