@@ -32,17 +32,20 @@ func (n *NSQD) routes() *httpapi.API {
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)
 	n.channelRoutes(api)
-	api.Pprof()
+	debugRoutes(api)
 	return api
 }
 
 // Errors that several endpoints answer.
 var (
-	errMissingTopic    = httpapi.Error{Status: http.StatusBadRequest, Text: "MISSING_ARG_TOPIC"}
-	errInvalidTopic    = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_TOPIC"}
-	errInvalidArgTopic = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_ARG_TOPIC"}
-	errTopicNotFound   = httpapi.Error{Status: http.StatusNotFound, Text: "TOPIC_NOT_FOUND"}
+	errMissingTopic    = refusal(http.StatusBadRequest, "MISSING_ARG_TOPIC")
+	errInvalidTopic    = refusal(http.StatusBadRequest, "INVALID_TOPIC")
+	errInvalidArgTopic = refusal(http.StatusBadRequest, "INVALID_ARG_TOPIC")
+	errTopicNotFound   = refusal(http.StatusNotFound, "TOPIC_NOT_FOUND")
 )
+
+// refusal is the answer to a request that is refused.
+func refusal(status int, text string) error { return httpapi.Error{Status: status, Text: text} }
 
 // topicParam returns the topic that a request names. A name that is not valid is
 // the error invalid.
@@ -60,7 +63,7 @@ func topicParam(params httpapi.Params, invalid error) (string, error) {
 // getPing answers GET /ping: OK while messages can be stored.
 func (n *NSQD) getPing(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 	if n.health.Err() != nil {
-		return nil, httpapi.Error{Status: http.StatusInternalServerError, Text: n.health.String()}
+		return nil, refusal(http.StatusInternalServerError, n.health.String())
 	}
 	return n.health.String(), nil
 }
@@ -86,7 +89,7 @@ type info struct {
 func (n *NSQD) getInfo(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
-		return nil, httpapi.Error{Status: http.StatusInternalServerError, Text: err.Error()}
+		return nil, refusal(http.StatusInternalServerError, err.Error())
 	}
 	opts := n.options()
 	return info{

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/julienschmidt/httprouter"
@@ -17,14 +18,14 @@ import (
 
 // Errors of publishing over HTTP.
 var (
-	errMsgTooBig    = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "MSG_TOO_BIG"}
-	errMsgEmpty     = httpapi.Error{Status: http.StatusBadRequest, Text: "MSG_EMPTY"}
-	errInvalidDefer = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_DEFER"}
-	errBodyTooBig   = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "BODY_TOO_BIG"}
-	errBadBody      = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "BAD_BODY"}
-	errBadMessage   = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "BAD_MESSAGE"}
-	errUnreadable   = httpapi.Error{Status: http.StatusInternalServerError, Text: "INTERNAL_ERROR"}
-	errNotAccepted  = httpapi.Error{Status: http.StatusServiceUnavailable, Text: "EXITING"}
+	errMsgTooBig    = refusal(http.StatusRequestEntityTooLarge, "MSG_TOO_BIG")
+	errMsgEmpty     = refusal(http.StatusBadRequest, "MSG_EMPTY")
+	errInvalidDefer = refusal(http.StatusBadRequest, "INVALID_DEFER")
+	errBodyTooBig   = refusal(http.StatusRequestEntityTooLarge, "BODY_TOO_BIG")
+	errBadBody      = refusal(http.StatusRequestEntityTooLarge, "BAD_BODY")
+	errBadMessage   = refusal(http.StatusRequestEntityTooLarge, "BAD_MESSAGE")
+	errUnreadable   = refusal(http.StatusInternalServerError, "INTERNAL_ERROR")
+	errNotAccepted  = refusal(http.StatusServiceUnavailable, "EXITING")
 )
 
 // postPub answers POST /pub: the body is one message. The topic comes into being
@@ -56,8 +57,16 @@ func (n *NSQD) postPub(_ http.ResponseWriter, r *http.Request, _ httprouter.Para
 	if err != nil {
 		return nil, err
 	}
-	return n.publish(topic, [][]byte{body}, delayMs)
+	one := singles.Get().(*[1]entry)
+	one[0] = makeEntry(n.svc.ids, body, delayMs)
+	result, err := n.publish(topic, one[:])
+	one[0] = entry{}
+	singles.Put(one)
+	return result, err
 }
+
+// singles holds lists for one message, so that publishing need not allocate one.
+var singles = sync.Pool{New: func() any { return new([1]entry) }}
 
 // deferParam returns the delay that a request asks for, in milliseconds, 0 for
 // none.
@@ -100,7 +109,7 @@ func (n *NSQD) postMpub(_ http.ResponseWriter, r *http.Request, _ httprouter.Par
 	if err != nil {
 		return nil, err
 	}
-	return n.publish(topic, bodies, 0)
+	return n.publish(topic, makeEntries(n.svc.ids, bodies, 0, false, make([]entry, 0, len(bodies))))
 }
 
 // binaryParam reports whether a batch is in binary form: yes for any value that
@@ -163,10 +172,9 @@ func parseBatch(body []byte, opts *Options) ([][]byte, error) {
 	return nil, errBadMessage
 }
 
-// publish hands messages to the topic of that name, which it creates if need be,
-// and returns the answer. The messages keep the memory of bodies.
-func (n *NSQD) publish(topic string, bodies [][]byte, delayMs uint32) (any, error) {
-	entries := makeEntries(n.svc.ids, bodies, delayMs, false, make([]entry, 0, len(bodies)))
+// publish hands entries to the topic of that name, which it creates if need be,
+// and returns the answer.
+func (n *NSQD) publish(topic string, entries []entry) (any, error) {
 	t, err := n.GetTopic(topic)
 	if err == nil {
 		_, err = t.PutMessages(entries)

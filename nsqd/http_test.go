@@ -221,3 +221,26 @@ func TestPublishTooMuchInChunks(t *testing.T) {
 		}
 	}
 }
+
+func TestDebugEndpoints(t *testing.T) {
+	d := startDaemon(t)
+	for _, c := range []struct {
+		method, path string
+		status       int
+		body         string // "" for any
+	}{
+		{"PUT", "/debug/setblockrate?rate=0", 200, ""},
+		{"PUT", "/debug/setblockrate?rate=abc", 400, `invalid block rate : strconv.Atoi: parsing "abc": invalid syntax`},
+		{"POST", "/debug/freememory", 200, ""},
+		{"GET", "/debug/pprof/", 200, ""},
+		{"GET", "/debug/pprof/heap", 200, ""},
+		{"GET", "/debug/pprof/goroutine?debug=1", 200, ""},
+		{"GET", "/debug/pprof", 301, ""},
+		{"GET", "/debug/nope", 404, `{"message":"NOT_FOUND"}`},
+	} {
+		resp, body := d.request(c.method, c.path, "")
+		if resp.StatusCode != c.status || c.body != "" && body != c.body {
+			t.Errorf("%s %s: got %d %q, want %d %q", c.method, c.path, resp.StatusCode, body, c.status, c.body)
+		}
+	}
+}

@@ -12,9 +12,9 @@ import (
 )
 
 var (
-	errMissingChannel    = httpapi.Error{Status: http.StatusBadRequest, Text: "MISSING_ARG_CHANNEL"}
-	errInvalidArgChannel = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_ARG_CHANNEL"}
-	errChannelNotFound   = httpapi.Error{Status: http.StatusNotFound, Text: "CHANNEL_NOT_FOUND"}
+	errMissingChannel    = refusal(http.StatusBadRequest, "MISSING_ARG_CHANNEL")
+	errInvalidArgChannel = refusal(http.StatusBadRequest, "INVALID_ARG_CHANNEL")
+	errChannelNotFound   = refusal(http.StatusNotFound, "CHANNEL_NOT_FOUND")
 )
 
 func (n *NSQD) topicRoutes(api *httpapi.API) {

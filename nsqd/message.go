@@ -31,6 +31,12 @@ const maxDelay = math.MaxUint32 * time.Millisecond
 
 func (e entry) delay() time.Duration { return time.Duration(e.delayMs) * time.Millisecond }
 
+// makeEntry turns one body, which the message keeps, into a message.
+func makeEntry(ids *idSource, body []byte, delayMs uint32) entry {
+	m := &Message{ID: ids.id(ids.reserve(1)), Nanos: time.Now().UnixNano(), Body: body}
+	return entry{msg: m, delayMs: delayMs}
+}
+
 // makeEntries turns the bodies of one run of commands into messages of one slab.
 // With own set the bodies are copied, into a slab too: they lie in a buffer that
 // is about to be reused. A message that will wait long must not keep its

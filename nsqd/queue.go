@@ -61,6 +61,7 @@ type queue struct {
 
 	disk    atomic.Pointer[backend]
 	opening sync.Mutex // held while the backend is opened, so that it is opened once
+	deleted bool       // guarded by opening: it is not opened any more
 	opened  func()     // told when there is a backend to wait for; may be nil
 }
 
@@ -107,6 +108,9 @@ func (q *queue) put(entries []entry) (int, error) {
 // cannot be stored stays in memory.
 func (q *queue) keep(entries []entry) {
 	n, err := q.put(entries)
+	if errors.Is(err, errExiting) {
+		return // they are deleted with the queue
+	}
 	if err != nil {
 		q.log.Error(fmt.Sprintf("DISKQUEUE(%s): failed to write message to backend - %s", q.name, err), "kept_in_memory", len(entries)-n)
 		q.memory.PutBeyond(entries[n:])
@@ -159,11 +163,16 @@ func (q *queue) store(batch *diskqueue.Batch) error {
 	if err == nil {
 		err = d.Put(batch)
 	}
+	if errors.Is(err, errExiting) || errors.Is(err, diskqueue.ErrClosed) {
+		return errExiting // a deletion came in between, which says nothing of the disk
+	}
 	q.health.set(err)
 	return err
 }
 
-// openDisk returns the backend, which it opens on first use.
+// openDisk returns the backend, which it opens on first use. Of a deleted queue
+// that has none it returns [errExiting]: a publisher that was on its way when the
+// topic was deleted must not leave files for the next topic of that name to find.
 func (q *queue) openDisk() (backend, error) {
 	if d := q.disk.Load(); d != nil {
 		return *d, nil
@@ -172,6 +181,9 @@ func (q *queue) openDisk() (backend, error) {
 	defer q.opening.Unlock()
 	if d := q.disk.Load(); d != nil {
 		return *d, nil
+	}
+	if q.deleted {
+		return nil, errExiting
 	}
 	d, err := q.storage.open(q.name)
 	if err != nil {
@@ -304,6 +316,9 @@ func (q *queue) close() (stored int, err error) {
 
 // delete drops all messages and removes the files.
 func (q *queue) delete() error {
+	q.opening.Lock()
+	q.deleted = true
+	q.opening.Unlock()
 	q.memory.Clear()
 	if d := q.disk.Load(); d != nil {
 		return (*d).Delete()

@@ -55,6 +55,7 @@ type Topic struct {
 
 	mu       sync.Mutex
 	channels map[string]*Channel
+	deleting map[string]chan struct{} // channels on their way out, until their files are gone
 	started  bool
 	paused   bool
 	pumping  bool // the pump is running
@@ -68,6 +69,7 @@ func newTopic(env *env, name string) *Topic {
 		env:       env,
 		queue:     newQueue(env, name, isEphemeral(name)),
 		channels:  make(map[string]*Channel),
+		deleting:  make(map[string]chan struct{}),
 	}
 }
 
@@ -176,10 +178,18 @@ func (t *Topic) isPaused() bool {
 }
 
 // GetChannel returns the channel of that name, which it creates if need be. It
-// returns [errExiting] when the topic is being deleted.
+// returns [errExiting] when the topic is being deleted. While a channel of that
+// name is being deleted it waits: the new one would share its files, and lose
+// them. Consumers that connect again at once make this happen.
 func (t *Topic) GetChannel(name string) (*Channel, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for t.deleting[name] != nil {
+		gone := t.deleting[name]
+		t.mu.Unlock()
+		<-gone
+		t.mu.Lock()
+	}
 	if c := t.channels[name]; c != nil {
 		return c, nil
 	}
@@ -225,6 +235,8 @@ func (t *Topic) deleteChannel(c *Channel) error {
 	}
 	c.closing.Store(true) // nobody joins what is on its way out
 	delete(t.channels, c.name)
+	gone := make(chan struct{})
+	t.deleting[c.name] = gone
 	last := len(t.channels) == 0
 	t.reflowLocked()
 	t.env.changed(t.name, c.name, false)
@@ -232,6 +244,10 @@ func (t *Topic) deleteChannel(c *Channel) error {
 
 	t.env.log.Info(fmt.Sprintf("TOPIC(%s): deleting channel %s", t.name, c.name))
 	err := c.delete()
+	t.mu.Lock()
+	delete(t.deleting, c.name)
+	close(gone)
+	t.mu.Unlock()
 	if last && t.ephemeral {
 		t.env.abandoned(t)
 	}

@@ -28,6 +28,9 @@ const (
 	ContentTypeValue  = "nsq; version=1.0"
 )
 
+// nsqContentType is the value of ContentTypeHeader, shared by all answers.
+var nsqContentType = []string{ContentTypeValue}
+
 // An Error is the answer to a request that failed: a status of 400 or more and
 // the body {"message":"Text"}, or just Text on a [Plain] route. Tools match on
 // the text.
@@ -171,18 +174,18 @@ func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) 
 		}
 		return status
 	}
-	status, body, contentType := a.render(plain, result, err)
-	return write(w, plain, status, body, contentType)
+	status, body, bodyType := a.render(plain, result, err)
+	return write(w, plain, status, body, bodyType)
 }
 
 // write sends the answer and returns the status.
-func write(w http.ResponseWriter, plain bool, status int, body []byte, contentType string) int {
+func write(w http.ResponseWriter, plain bool, status int, body []byte, bodyType []string) int {
 	header := w.Header()
 	if !plain {
-		header.Set(ContentTypeHeader, ContentTypeValue)
+		header[ContentTypeHeader] = nsqContentType
 	}
 	if len(body) > 0 {
-		header.Set("Content-Type", contentType)
+		header["Content-Type"] = bodyType
 	} else {
 		header.Del("Content-Type")
 		header.Set("Content-Length", "0")
@@ -193,16 +196,17 @@ func write(w http.ResponseWriter, plain bool, status int, body []byte, contentTy
 	return status
 }
 
-const (
-	textType = "text/plain; charset=utf-8"
-	jsonType = "application/json; charset=utf-8"
+// The values of Content-Type, shared by all answers.
+var (
+	textType = []string{"text/plain; charset=utf-8"}
+	jsonType = []string{"application/json; charset=utf-8"}
 )
 
-func (a *API) render(plain bool, result any, err error) (status int, body []byte, contentType string) {
+func (a *API) render(plain bool, result any, err error) (status int, body []byte, bodyType []string) {
 	if err == nil {
 		switch result := result.(type) {
 		case nil:
-			return http.StatusOK, nil, ""
+			return http.StatusOK, nil, nil
 		case string:
 			return http.StatusOK, []byte(result), textType
 		case []byte:
