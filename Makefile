@@ -1,0 +1,44 @@
+# Every target works in a fresh clone with Go, make and git; see `make help`.
+
+GO ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# FILES are the files whose lines `make demo` sends; empty means README.md and LICENSE.
+FILES ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo run test lint fmt bench soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile the programs of cmd/ into build/
+	@mkdir -p build/bench
+	$(GO) build -o build/ ./cmd/...
+	$(GO) build -o build/bench/ ./bench/...
+
+demo: build ## send files through real daemons, restart one midway, balance the books (FILES="a b")
+	@build/bench/demo -bin build $(FILES)
+
+run: build ## nsqlookupd and nsqd in the foreground on NSQ's standard ports, data in build/data
+	@build/bench/run -bin build -data build/data
+
+test: ## all tests under the race detector
+	$(GO) test -race -timeout 10m ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run make fmt on:" $$unformatted; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fmt: ## format all Go files
+	gofmt -w .
+
+bench: ## all Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+soak: build ## a million messages through a nearly memoryless nsqd, each accounted for
+	@build/bench/soak -bin build
+
+clean: ## remove build/, data of `make run` included
+	rm -rf build

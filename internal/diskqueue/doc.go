@@ -1,0 +1,108 @@
+// Package diskqueue keeps records in rolling files, first in, first out. It is
+// where topics and channels put what does not fit in memory, and what they hold
+// when nsqd stops. The files are those of upstream's diskqueue 1.1, so that a
+// data directory can move between the two in both directions.
+//
+// # Files
+//
+// All are in one directory, mode 0600. <name> is the topic, or topic and
+// channel joined by ':' (';' on Windows).
+//
+//	<name>.diskqueue.<NNNNNN>.dat           records; at least six digits
+//	<name>.diskqueue.<NNNNNN>.dat.bad       damaged bytes, never read again
+//	<name>.diskqueue.meta.dat               positions
+//	<name>.diskqueue.meta.dat.<number>.tmp  positions being written
+//
+// A record is its length (int32, big-endian) and that many bytes of payload.
+// There is no header, checksum or padding. A record that would make a file
+// longer than MaxBytesPerFile goes to the next one, unless the file is empty.
+//
+// The metadata is text, five decimal numbers: how many records wait, where the
+// next is read (file number and byte offset), where the next will be written.
+//
+//	<depth>\n<read file>,<offset>\n<write file>,<offset>\n
+//
+// # Reading the source
+//
+// In the order a record meets it: batch.go (records as bytes), write.go (Put,
+// groups, rollover), sync.go (fsync and metadata in the background), read.go
+// (Take), extent.go (what is a record and what is damage), damage.go (setting
+// aside). queue.go has the Queue, Open and Close; recover.go is what Open does;
+// metadata.go, store.go, names.go and fs*.go are the files underneath.
+//
+// # Locks
+//
+// In this order, each for one thing:
+//
+//	writeMu     one group is written, and synced if it must be
+//	syncMu      one fsync: a rollover waits for the one in the background
+//	metadataMu  one save: they must not overtake each other
+//	readMu      one Take
+//	mu          positions and counts, a few assignments, no I/O
+//
+// gatherMu is held alone or under writeMu, and never waited under. Take needs
+// readMu and mu only, so no fsync holds it up; Depth needs none. Only Empty and
+// Delete hold all.
+//
+// There is no goroutine. The first operation that is not on stable storage arms
+// a timer; its function syncs, saves, and closes the files if nothing has
+// happened since. Close and Delete stop it or wait for it.
+//
+// # What survives
+//
+// Killing the process: every record for which Put has returned nil. The
+// metadata is saved now and then, so after a kill it lags behind. Open reads on
+// to the end of the last file, cuts off a record that was being written, and
+// counts what it found. The saved read position lags too, and never leads:
+// records taken since the last save are delivered again.
+//
+// Power loss: the same, for what was synced. With SyncEvery 1 that is every
+// record for which Put has returned nil; otherwise at most twice SyncEvery are
+// missing. The metadata never speaks of data that was not synced, except in
+// the moment a queue begins its life.
+//
+// An older or upstream nsqd reading the directory after a crash: the metadata
+// file is there before the first record (without one, upstream overwrites the
+// data), and a file is begun only after the metadata points at it (upstream
+// looks no further than one file beyond).
+//
+// A failed write: the file is cut back, what this Put wrote into further files
+// is removed, and readers have seen none of it. A failed fsync: with SyncEvery
+// 1, or while the failure lasts, Put fails and takes back its records. Records
+// accepted before are written over themselves through a newly opened file
+// before the next fsync, since the kernel may have marked the pages it could
+// not write as clean. That helps as long as those pages are still in memory.
+//
+// Holding back the saved read position until records are finished needs three
+// things and no other format: Take says where each record ends, snapshot saves
+// the end of the finished ones in order instead of Queue.read, and onTimer
+// disposes of files before that position only, as it does now. The depth that
+// is saved then counts from that position.
+//
+// # Damage
+//
+// A record is believed when its length fits and the length behind it fits. When
+// one does not, message ids (16 characters of lower-case hex at payload offset
+// 10) show where records begin, so that a bad length costs the record it
+// belongs to, also when it swallows others. The bytes in between are appended
+// to the file's .bad, counted in [Damage] and logged as a [CorruptError]. For
+// payloads that are no messages a bad length costs the rest of the file.
+//
+// # Surprises
+//
+//   - A record at the very end of a finished file is followed by a rollover
+//     that the reader did not know of. Reading up to the real size of a file
+//     with a lower number than the one being written is its end, not damage;
+//     upstream sets such files aside one by one.
+//   - A finished file is removed after the read position was saved, not when
+//     its last record is taken: a kill in between would leave a position in a
+//     missing file. On a full disk, where saving fails, it is removed anyway,
+//     for that makes room.
+//   - Sixteen publishers that wait for fsyncs settle into groups of 15 and 1,
+//     because the next leader is ready before the others. Yielding until as
+//     many have come as before halves the fsyncs.
+//   - Payloads are cut from what was read, without a copy. A caller that keeps
+//     one of many for long pins up to 64 KiB.
+//   - What a failed write leaves behind the end must go before the next file is
+//     begun, or else becomes part of a finished file.
+package diskqueue

@@ -1,0 +1,8 @@
+package diskqueue
+
+// channelSeparator stands between topic and channel in file names; ':' is not
+// allowed in them here.
+const channelSeparator = ';'
+
+// syncDir does nothing: a directory cannot be flushed on Windows.
+func syncDir(string) error { return nil }

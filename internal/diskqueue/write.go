@@ -1,0 +1,316 @@
+package diskqueue
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// maxGather is how many bytes of several batches are copied together for one
+// write call; a single batch is written from where it is.
+const maxGather = 256 << 10
+
+// gatherBuffers hold batches of several publishers while they are written.
+var gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, maxGather); return &b }}
+
+// A group is the batches that are written and synced together. The Put that
+// starts a group leads it: it waits until the group before is done, then
+// commits for all that joined meanwhile.
+type group struct {
+	batches []*Batch
+	done    chan struct{} // closed when err is set; made by the first follower
+	err     error
+}
+
+// Put appends the records of b, which may be read until Put returns. It returns
+// after write(2), and at SyncEvery 1 after fsync; calls that overlap share
+// both. An error means that none of the records is in the queue: the file is
+// cut back to what was accepted before, and the next Put tries anew.
+func (q *Queue) Put(b *Batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := b.check(q.o.MinRecordSize, q.o.MaxRecordSize); err != nil {
+		return err
+	}
+	q.gatherMu.Lock()
+	if g := q.gathering; g != nil {
+		g.batches = append(g.batches, b)
+		if g.done == nil {
+			g.done = make(chan struct{})
+		}
+		q.gatherMu.Unlock()
+		<-g.done
+		return g.err
+	}
+	g := &group{batches: []*Batch{b}}
+	q.gathering = g
+	q.gatherMu.Unlock()
+
+	q.writeMu.Lock()
+	q.closeGroupLocked(g)
+	err := q.commitLocked(g.batches)
+	q.writeMu.Unlock()
+	if g.done != nil {
+		g.err = err
+		close(g.done)
+	}
+	return err
+}
+
+// maxYields is how often a leader lets others run before it pays for an fsync.
+const maxYields = 16
+
+// closeGroupLocked ends the gathering: who comes now belongs to the next group.
+// It needs writeMu. At SyncEvery 1 it first lets the publishers that the group
+// before has just released come again: otherwise 16 publishers settle into
+// groups of 15 and 1, two fsyncs for 16 records.
+func (q *Queue) closeGroupLocked(g *group) {
+	for yields := 0; ; yields++ {
+		q.gatherMu.Lock()
+		if q.o.SyncEvery > 1 || len(g.batches) >= q.out.publishers || yields == maxYields {
+			q.gathering = nil
+			q.gatherMu.Unlock()
+			break
+		}
+		q.gatherMu.Unlock()
+		runtime.Gosched()
+	}
+	q.out.publishers = max(len(g.batches), q.out.publishers-1)
+}
+
+// writer is the open end of the queue. Guarded by Queue.writeMu.
+type writer struct {
+	file        File // nil when closed; a write opens it again
+	hasMetadata bool // there is a metadata file
+	publishers  int  // expected in a group, from the groups before
+	torn        bool // a failed write could not be undone on disk yet
+}
+
+func (w *writer) close() error {
+	if w.file == nil {
+		return nil
+	}
+	f := w.file
+	w.file = nil
+	return f.Close()
+}
+
+// restore cuts off what a failed write has left.
+func (w *writer) restore(q *Queue) error {
+	if !w.torn {
+		return nil
+	}
+	q.mu.Lock()
+	end := q.write
+	q.mu.Unlock()
+	err := q.files.cutFile(end.file, end.offset)
+	w.torn = err != nil
+	return err
+}
+
+// commitLocked writes the batches, syncs them if that is due, and only then
+// shows them to readers. It needs writeMu.
+func (q *Queue) commitLocked(batches []*Batch) error {
+	q.mu.Lock()
+	closed, start := q.closed, q.write
+	unsynced, sick := q.counts.written-q.counts.synced, q.dataErr != nil
+	q.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if err := q.out.restore(q); err != nil {
+		return fmt.Errorf("write to disk queue %q: %w", q.o.Name, err)
+	}
+	c := commit{q: q, at: start}
+	err := c.write(batches)
+	inline := q.o.SyncEvery == 1 || sick || unsynced+c.records > 2*q.o.SyncEvery
+	if err == nil && inline {
+		err = q.syncData(q.out.file, c.at)
+	}
+	if err != nil {
+		c.undo(start)
+		return fmt.Errorf("write to disk queue %q: %w", q.o.Name, err)
+	}
+	q.mu.Lock()
+	q.write = c.at
+	q.depth.Add(c.records)
+	q.counts.written += c.records
+	q.counts.ops += c.records
+	if inline {
+		q.counts.synced = q.counts.written
+	}
+	if q.counts.written-q.counts.synced >= q.o.SyncEvery {
+		q.armLocked(0)
+	} else {
+		q.armLocked(q.o.SyncTimeout)
+	}
+	q.mu.Unlock()
+	q.announce()
+	return nil
+}
+
+// A commit is the writing of one group.
+type commit struct {
+	q       *Queue
+	at      position // where the next record goes
+	records int64    // added so far
+	pending []byte   // ends at at, not written yet
+	scratch *[]byte  // from gatherBuffers
+
+	gathered bool // pending is in scratch, not in a batch
+}
+
+// write adds all batches, file by file.
+func (c *commit) write(batches []*Batch) error {
+	defer func() {
+		if c.scratch != nil {
+			gatherBuffers.Put(c.scratch)
+		}
+	}()
+	if !c.q.out.hasMetadata {
+		// Upstream ignores, and then overwrites, data without metadata.
+		if err := c.saveMetadata(c.q.o.SyncEvery == 1); err != nil {
+			return err
+		}
+		c.q.out.hasMetadata = true
+	}
+	for _, b := range batches {
+		for next := 0; next < b.Len(); {
+			first := next
+			start := 0
+			if first > 0 {
+				start = b.ends[first-1]
+			}
+			next = c.fit(b, first, start)
+			if next == first {
+				if err := c.roll(); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := c.add(b.buf[start:b.ends[next-1]]); err != nil {
+				return err
+			}
+			c.records += int64(next - first)
+		}
+	}
+	return c.flush()
+}
+
+// fit returns the end of the run of records from first on, which begins at
+// start in b, that goes into the current file. A record that would make it too
+// long goes to the next file, unless this one is empty.
+func (c *commit) fit(b *Batch, first, start int) int {
+	room := c.q.o.MaxBytesPerFile - c.at.offset
+	if int64(b.Size()-start) <= room {
+		return b.Len()
+	}
+	next := first
+	for next < b.Len() && int64(b.ends[next]-start) <= room {
+		next++
+	}
+	if next == first && c.at.offset == 0 {
+		next++
+	}
+	return next
+}
+
+// add puts the bytes of some records behind pending.
+func (c *commit) add(run []byte) error {
+	if len(c.pending) > 0 && len(c.pending)+len(run) > maxGather {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(c.pending) == 0:
+		c.pending = run
+	case c.gathered:
+		c.pending = append(c.pending, run...)
+	default:
+		if c.scratch == nil {
+			c.scratch = gatherBuffers.Get().(*[]byte)
+		}
+		c.pending = append(append((*c.scratch)[:0], c.pending...), run...)
+		c.gathered = true
+	}
+	c.at.offset += int64(len(run))
+	return nil
+}
+
+// flush writes what is pending with one call.
+func (c *commit) flush() error {
+	if len(c.pending) == 0 {
+		return nil
+	}
+	begin := c.at.offset - int64(len(c.pending))
+	if c.q.out.file == nil {
+		f, created, err := c.q.files.openWrite(c.at.file, begin)
+		if err != nil {
+			return err
+		}
+		c.q.out.file = f
+		if created {
+			c.q.newEntry.Store(true)
+		}
+	}
+	if _, err := c.q.out.file.WriteAt(c.pending, begin); err != nil {
+		return err
+	}
+	c.pending, c.gathered = nil, false
+	return nil
+}
+
+// roll goes on with the next file. The old one is synced and the metadata
+// points at the new one before it exists: upstream, opening after a crash,
+// looks no further than one file beyond what the metadata says.
+func (c *commit) roll() error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := c.q.syncData(c.q.out.file, c.at); err != nil {
+		return err
+	}
+	end := c.at
+	c.at = position{file: end.file + 1}
+	if err := c.saveMetadata(true); err != nil {
+		c.at = end
+		return err
+	}
+	return c.q.out.close()
+}
+
+// saveMetadata saves the state in which what this commit has added counts.
+func (c *commit) saveMetadata(durable bool) error {
+	s := c.q.snapshot()
+	s.metadata.depth += c.records
+	s.metadata.write = c.at
+	return c.q.saveMetadata(s, durable)
+}
+
+// undo takes back on disk what this commit has written. Where that fails too,
+// the next write or Close does it; a crash before would bring back records that
+// were refused.
+func (c *commit) undo(start position) {
+	q := c.q
+	errs := []error{q.out.close()}
+	for n := c.at.file; n > start.file; n-- {
+		errs = append(errs, q.files.remove(n))
+	}
+	q.syncMu.Lock()
+	if start.before(q.synced.at) {
+		q.synced.at = start
+	}
+	q.syncMu.Unlock()
+	q.out.torn = true
+	errs = append(errs, q.out.restore(q))
+	q.mu.Lock()
+	q.counts.ops++ // a rollover may have saved what no longer holds
+	q.armLocked(q.o.SyncTimeout)
+	q.mu.Unlock()
+	if err := errors.Join(errs...); err != nil {
+		q.files.warn("failed to undo a write", err)
+	}
+}

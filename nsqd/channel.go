@@ -1,0 +1,237 @@
+package nsqd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Channel is one copy of a topic's messages, shared out among its consumers.
+// It is a queue, the messages in flight to each consumer, those deferred, and
+// the consumers themselves.
+type Channel struct {
+	topicName string
+	name      string
+	ephemeral bool
+	env       *env
+	queue     *queue
+	deferred  *deferred
+
+	messages   atomic.Uint64 // received from the topic
+	requeued   atomic.Uint64
+	timeouts   atomic.Uint64
+	sampledOut atomic.Uint64 // dropped by a consumer's sample_rate
+	duplicates atomic.Uint64 // dropped because the same ID was in flight to the same client
+	fromMem    atomic.Uint64 // taken from memory for delivery
+	paused     atomic.Bool
+	closing    atomic.Bool // closed or deleted: no consumer may join, messages are dropped
+
+	mu        sync.Mutex
+	consumers map[*consumer]struct{}
+	tables    map[*inFlight]*consumer // of consumers, and of those gone while not empty
+}
+
+// errTooManyConsumers is returned by join when --max-channel-consumers is
+// reached.
+var errTooManyConsumers = errors.New("too many consumers")
+
+func newChannel(env *env, topicName, name string) *Channel {
+	c := &Channel{
+		topicName: topicName,
+		name:      name,
+		ephemeral: isEphemeral(name),
+		env:       env,
+		queue:     newQueue(env, topicName+":"+name, isEphemeral(name)),
+		consumers: make(map[*consumer]struct{}),
+		tables:    make(map[*inFlight]*consumer),
+	}
+	c.queue.opened = c.wakeConsumers
+	c.deferred = newDeferred(env.keeper, c.queue.keep)
+	return c
+}
+
+// put takes messages from the topic. It cannot fail: what cannot be stored stays
+// in memory. Entries stay the caller's.
+func (c *Channel) put(entries []entry) {
+	if c.closing.Load() {
+		return
+	}
+	c.messages.Add(uint64(len(entries)))
+	start := 0
+	for i, e := range entries {
+		if e.delayMs > 0 {
+			c.queue.keep(entries[start:i])
+			c.deferred.add(e, e.delay())
+			start = i + 1
+		}
+	}
+	c.queue.keep(entries[start:])
+}
+
+// join adds a consumer. It returns [errExiting] while the channel is being
+// deleted and [errTooManyConsumers] at the limit.
+func (c *Channel) join(con *consumer, limit int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing.Load() {
+		return errExiting
+	}
+	if limit > 0 && len(c.consumers) >= limit {
+		return errTooManyConsumers
+	}
+	c.consumers[con] = struct{}{}
+	c.tables[con.inFlight] = con
+	return nil
+}
+
+// leave removes a consumer. Its messages stay in flight until they time out. It
+// reports whether the channel, an ephemeral one, has lost its last consumer.
+func (c *Channel) leave(con *consumer) (abandoned bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.consumers[con]; !ok {
+		return false
+	}
+	delete(c.consumers, con)
+	if con.inFlight.Len() == 0 {
+		delete(c.tables, con.inFlight)
+	}
+	return c.ephemeral && len(c.consumers) == 0
+}
+
+// expire takes back what a consumer has not answered in time.
+func (c *Channel) expire(table *inFlight, entries []entry) {
+	if len(entries) > 0 {
+		c.timeouts.Add(uint64(len(entries)))
+		c.queue.keep(entries)
+	}
+	c.mu.Lock()
+	con := c.tables[table]
+	_, present := c.consumers[con]
+	if !present && table.Len() == 0 {
+		delete(c.tables, table)
+	}
+	c.mu.Unlock()
+	if present {
+		con.wakePump()
+	}
+}
+
+// requeue puts a message back that a consumer did not want, at once or after a
+// delay.
+func (c *Channel) requeue(e entry, delay time.Duration) {
+	c.requeued.Add(1)
+	if delay > 0 {
+		// It may wait long: it must not keep its neighbours' memory alive.
+		own := *e.msg
+		own.Body = bytes.Clone(own.Body)
+		e.msg = &own
+		c.deferred.add(e, delay)
+		return
+	}
+	c.queue.keep([]entry{e})
+}
+
+// inFlightElsewhere reports whether id is in flight to another client than the
+// owner of table.
+func (c *Channel) inFlightElsewhere(table *inFlight, id MessageID) bool {
+	for _, t := range c.inFlightTables() {
+		if t != table && t.has(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Channel) inFlightTables() []*inFlight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.tables))
+}
+
+func (c *Channel) inFlightCount() (n int64) {
+	for _, t := range c.inFlightTables() {
+		n += t.Len()
+	}
+	return n
+}
+
+func (c *Channel) consumerList() []*consumer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.consumers))
+}
+
+// pause stops or resumes delivery and reports whether that changed anything.
+func (c *Channel) pause(paused bool) bool {
+	changed := c.paused.Swap(paused) != paused
+	c.wakeConsumers()
+	return changed
+}
+
+// wakeConsumers lets every consumer look again at what it may take.
+func (c *Channel) wakeConsumers() {
+	for _, con := range c.consumerList() {
+		con.wakePump()
+	}
+}
+
+// empty drops all messages: queued, in flight and deferred.
+func (c *Channel) empty() error {
+	dropped := len(c.deferred.drain())
+	for _, t := range c.inFlightTables() {
+		dropped += len(t.drain())
+	}
+	c.queue.discarded.Add(uint64(dropped))
+	err := c.queue.empty()
+	c.wakeConsumers() // each has all of its RDY again
+	return err
+}
+
+// close stores everything the channel holds. Its consumers must be gone. An
+// ephemeral channel drops what it holds.
+func (c *Channel) close() error {
+	c.env.log.Info(fmt.Sprintf("CHANNEL(%s): closing", c.name))
+	inMemory := c.queue.memory.Len()
+	inFlight, deferred := c.release()
+	if c.ephemeral {
+		_, err := c.queue.close()
+		return err
+	}
+	if n := inMemory + len(inFlight) + len(deferred); n > 0 {
+		c.env.log.Info(fmt.Sprintf("CHANNEL(%s): flushing %d memory %d in-flight %d deferred messages to backend",
+			c.name, inMemory, len(inFlight), len(deferred)))
+	}
+	c.queue.memory.PutBeyond(inFlight)
+	c.queue.memory.PutBeyond(deferred)
+	_, err := c.queue.close()
+	return err
+}
+
+// delete drops everything the channel holds, with its files, and disconnects its
+// consumers.
+func (c *Channel) delete() error {
+	c.env.log.Info(fmt.Sprintf("CHANNEL(%s): deleting", c.name))
+	c.closing.Store(true)
+	for _, con := range c.consumerList() {
+		con.disconnect()
+	}
+	c.release()
+	return c.queue.delete()
+}
+
+// release takes all messages in flight and deferred, and with them the alarms.
+func (c *Channel) release() (inFlight, deferred []entry) {
+	c.closing.Store(true)
+	for _, t := range c.inFlightTables() {
+		c.env.keeper.unset(&t.alarm)
+		inFlight = append(inFlight, t.drain()...)
+	}
+	c.env.keeper.unset(&c.deferred.alarm)
+	return inFlight, c.deferred.drain()
+}

@@ -1,0 +1,104 @@
+package nsqd
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/protocol"
+	"github.com/nsq-suite/nsq/internal/version"
+)
+
+// serveHTTP serves the HTTP API until ctx ends and no request is in progress.
+func (n *NSQD) serveHTTP(ctx context.Context) error {
+	if err := httpapi.Serve(ctx, "HTTP", n.http, n.routes(), n.log); err != nil {
+		return fmt.Errorf("http.Serve() error - %w", err)
+	}
+	return nil
+}
+
+// routes returns the HTTP API. Source of all paths, parameters, answers and
+// orders of checks: nsqd HTTP API.
+func (n *NSQD) routes() *httpapi.API {
+	api := httpapi.New(n.log)
+	api.Handle(http.MethodGet, "/ping", n.getPing, httpapi.Plain)
+	api.Handle(http.MethodGet, "/info", n.getInfo)
+	api.Handle(http.MethodGet, "/stats", n.getStats)
+	api.Handle(http.MethodPost, "/pub", n.postPub, httpapi.Unlogged)
+	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
+	n.topicRoutes(api)
+	n.channelRoutes(api)
+	api.Pprof()
+	return api
+}
+
+// Errors that several endpoints answer.
+var (
+	errMissingTopic    = httpapi.Error{Status: http.StatusBadRequest, Text: "MISSING_ARG_TOPIC"}
+	errInvalidTopic    = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_TOPIC"}
+	errInvalidArgTopic = httpapi.Error{Status: http.StatusBadRequest, Text: "INVALID_ARG_TOPIC"}
+	errTopicNotFound   = httpapi.Error{Status: http.StatusNotFound, Text: "TOPIC_NOT_FOUND"}
+)
+
+// topicParam returns the topic that a request names. A name that is not valid is
+// the error invalid.
+func topicParam(params httpapi.Params, invalid error) (string, error) {
+	name, ok := params.Get("topic")
+	if !ok {
+		return "", errMissingTopic
+	}
+	if !protocol.IsValidTopicName(name) {
+		return "", invalid
+	}
+	return name, nil
+}
+
+// getPing answers GET /ping: OK while messages can be stored.
+func (n *NSQD) getPing(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
+	if n.health.Err() != nil {
+		return nil, httpapi.Error{Status: http.StatusInternalServerError, Text: n.health.String()}
+	}
+	return n.health.String(), nil
+}
+
+// info is the answer to GET /info. Ports are those bound: -1 for a Unix socket, 0
+// for no listener. Intervals are in nanoseconds.
+type info struct {
+	Version                string `json:"version"`
+	BroadcastAddress       string `json:"broadcast_address"`
+	Hostname               string `json:"hostname"`
+	HTTPPort               int    `json:"http_port"`
+	TCPPort                int    `json:"tcp_port"`
+	StartTime              int64  `json:"start_time"` // seconds since 1970
+	MaxHeartbeatInterval   int64  `json:"max_heartbeat_interval"`
+	MaxOutputBufferSize    int64  `json:"max_output_buffer_size"`
+	MaxOutputBufferTimeout int64  `json:"max_output_buffer_timeout"`
+	MaxDeflateLevel        int    `json:"max_deflate_level"`
+	TopologyZone           string `json:"topology_zone"`
+	TopologyRegion         string `json:"topology_region"`
+}
+
+// getInfo answers GET /info.
+func (n *NSQD) getInfo(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, httpapi.Error{Status: http.StatusInternalServerError, Text: err.Error()}
+	}
+	opts := n.options()
+	return info{
+		Version:                version.Number,
+		BroadcastAddress:       opts.BroadcastAddress,
+		Hostname:               hostname,
+		HTTPPort:               boundPort(n.http),
+		TCPPort:                boundPort(n.tcp),
+		StartTime:              n.started.Unix(),
+		MaxHeartbeatInterval:   int64(opts.MaxHeartbeatInterval),
+		MaxOutputBufferSize:    opts.MaxOutputBufferSize,
+		MaxOutputBufferTimeout: int64(opts.MaxOutputBufferTimeout),
+		MaxDeflateLevel:        opts.MaxDeflateLevel,
+	}, nil
+}

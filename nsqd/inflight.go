@@ -1,0 +1,228 @@
+package nsqd
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/deadline"
+)
+
+// inFlight holds the messages sent to one client and not yet answered. Only that
+// client may answer them, so each client has its own table and consumers of one
+// channel do not meet at a lock. It outlives its client until the last message
+// has timed out.
+type inFlight struct {
+	keeper *timekeeper
+	expire func(*inFlight, []entry) // takes over what has timed out
+	alarm  alarm
+	length atomic.Int64 // messages held; written under mu
+
+	mu    sync.Mutex // owner check and removal are one section
+	set   deadline.Set[MessageID, flight]
+	armed int64 // what alarm is set to, so that most starts need not set it; 0 for not set
+}
+
+// A flight is one delivery under way.
+type flight struct {
+	entry
+	sent int64 // when it was delivered, on the timekeeper's clock
+}
+
+func newInFlight(k *timekeeper, expire func(*inFlight, []entry)) *inFlight {
+	f := &inFlight{keeper: k, expire: expire}
+	f.alarm.ring = f.timeouts
+	return f
+}
+
+// Len returns how many messages are in flight.
+func (f *inFlight) Len() int64 { return f.length.Load() }
+
+// start marks entries as delivered just now. An ID that is in flight to this
+// client already stands for the same message twice in the queue, as happens after
+// a crash: one delivery is enough, so the second is dropped from entries, which
+// start returns.
+func (f *inFlight) start(entries []entry, timeout time.Duration) []entry {
+	now := f.keeper.clock.now()
+	due := now + int64(timeout)
+	f.mu.Lock()
+	kept := 0
+	for _, e := range entries {
+		if f.set.Add(e.msg.ID, due, flight{e, now}) {
+			entries[kept] = e
+			kept++
+		}
+	}
+	f.length.Store(int64(f.set.Len()))
+	arm := f.armLocked(due)
+	f.mu.Unlock()
+	if arm {
+		f.keeper.set(&f.alarm, due)
+	}
+	return entries[:kept]
+}
+
+// armLocked reports whether the alarm must be set for due, which the caller does
+// once it has let go of the lock.
+func (f *inFlight) armLocked(due int64) bool {
+	if f.armed != 0 && f.armed <= due {
+		return false
+	}
+	f.armed = due
+	return true
+}
+
+// finish removes the given messages and appends the IDs that are not in flight
+// to missing.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID) []MessageID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		if _, ok := f.set.Remove(id); !ok {
+			missing = append(missing, id)
+		}
+	}
+	f.length.Store(int64(f.set.Len()))
+	return missing
+}
+
+// remove takes one message out, for a requeue.
+func (f *inFlight) remove(id MessageID) (entry, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl, ok := f.set.Remove(id)
+	f.length.Store(int64(f.set.Len()))
+	return fl.entry, ok
+}
+
+// touch gives a message another timeout from now on, at most limit after its
+// delivery.
+func (f *inFlight) touch(id MessageID, timeout, limit time.Duration) bool {
+	f.mu.Lock()
+	fl, ok := f.set.Get(id)
+	if !ok {
+		f.mu.Unlock()
+		return false
+	}
+	due := min(f.keeper.clock.now()+int64(timeout), fl.sent+int64(limit))
+	f.set.Move(id, due)
+	arm := f.armLocked(due)
+	f.mu.Unlock()
+	if arm {
+		f.keeper.set(&f.alarm, due)
+	}
+	return true
+}
+
+// has reports whether id is in flight to this client.
+func (f *inFlight) has(id MessageID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.set.Get(id)
+	return ok
+}
+
+// timeouts hands over what is due. It runs on the timekeeper.
+func (f *inFlight) timeouts(now int64) {
+	var due []entry
+	f.mu.Lock()
+	for {
+		fl, ok := f.set.PopDue(now)
+		if !ok {
+			break
+		}
+		due = append(due, fl.entry)
+	}
+	next, more := f.set.Next() // 0 for none
+	f.armed = next
+	f.length.Store(int64(f.set.Len()))
+	f.mu.Unlock()
+	if more {
+		f.keeper.set(&f.alarm, next)
+	}
+	f.expire(f, due)
+}
+
+// drain removes and returns all messages.
+func (f *inFlight) drain() []entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	entries := make([]entry, 0, f.set.Len())
+	for fl := range f.set.All() {
+		entries = append(entries, fl.entry)
+	}
+	f.set.Clear()
+	f.length.Store(0)
+	return entries
+}
+
+// deferred holds the messages of one channel that wait for their time.
+type deferred struct {
+	keeper *timekeeper
+	due    func([]entry) // takes over what is due
+	alarm  alarm
+	length atomic.Int64
+
+	mu   sync.Mutex
+	heap deadline.Heap[entry]
+}
+
+func newDeferred(k *timekeeper, due func([]entry)) *deferred {
+	d := &deferred{keeper: k, due: due}
+	d.alarm.ring = d.ripen
+	return d
+}
+
+// Len returns how many messages are deferred.
+func (d *deferred) Len() int64 { return d.length.Load() }
+
+// add defers one message.
+func (d *deferred) add(e entry, delay time.Duration) {
+	due := d.keeper.clock.now() + int64(delay)
+	e.delayMs = 0
+	d.mu.Lock()
+	d.heap.Add(due, e)
+	next, _ := d.heap.Next()
+	d.length.Store(int64(d.heap.Len()))
+	d.mu.Unlock()
+	if next == due {
+		d.keeper.set(&d.alarm, due)
+	}
+}
+
+// ripenAtOnce bounds a batch of due messages, so that others' deadlines are not
+// kept waiting.
+const ripenAtOnce = 1024
+
+// ripen hands over what is due. It runs on the timekeeper.
+func (d *deferred) ripen(now int64) {
+	var due []entry
+	d.mu.Lock()
+	for len(due) < ripenAtOnce {
+		e, ok := d.heap.PopDue(now)
+		if !ok {
+			break
+		}
+		due = append(due, e)
+	}
+	next, more := d.heap.Next()
+	d.length.Store(int64(d.heap.Len()))
+	d.mu.Unlock()
+	if more {
+		d.keeper.set(&d.alarm, next)
+	}
+	d.due(due)
+}
+
+// drain removes and returns all messages.
+func (d *deferred) drain() []entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	entries := make([]entry, 0, d.heap.Len())
+	for _, e := range d.heap.All() {
+		entries = append(entries, e)
+	}
+	d.heap.Clear()
+	d.length.Store(0)
+	return entries
+}

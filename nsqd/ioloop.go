@@ -1,0 +1,144 @@
+package nsqd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// IOLoop reads commands, executes them and answers, until the client goes or
+// makes a fatal error. It returns why the connection must be closed from our
+// side, or nil where the client has left or gone silent.
+//
+// All commands that have arrived are executed before their answers are written:
+// see beforeRead. Consecutive PUBs to one topic, and consecutive FINs, are
+// executed together: see endRuns.
+func (c *conn) IOLoop() error {
+	for {
+		line, err := c.in.line()
+		if err == nil {
+			c.params = protocol.SplitParams(line, c.params[:0])
+			err = c.execute(c.params)
+			if err == nil {
+				continue
+			}
+		}
+		var refused *protocol.Error
+		if !errors.As(err, &refused) {
+			return c.goodbye(err)
+		}
+		c.log.Error(fmt.Sprintf("[%s] - %s", c.addr, refused))
+		if err := c.out.answer(protocol.FrameError, refused.Error()); err != nil {
+			return c.goodbye(err)
+		}
+		if refused.Fatal {
+			// The frame is on its way or lost with the connection.
+			_ = c.out.flush()
+			return refused
+		}
+	}
+}
+
+// execute runs one command. Errors of type [protocol.Error] are for the client.
+// Source: TCP protocol spec, "Client states" (dispatch order).
+func (c *conn) execute(params [][]byte) error {
+	switch string(params[0]) {
+	case "FIN":
+		return c.fin(params)
+	case "PUB":
+		return c.pub(params)
+	case "DPUB":
+		return c.dpub(params)
+	}
+	if err := c.endRuns(); err != nil {
+		return err
+	}
+	switch string(params[0]) {
+	case "RDY":
+		return c.rdy(params)
+	case "REQ":
+		return c.req(params)
+	case "TOUCH":
+		return c.touch(params)
+	case "MPUB":
+		return c.mpub(params)
+	case "NOP":
+		return nil
+	case "SUB":
+		return c.subscribe(params)
+	case "CLS":
+		return c.cls()
+	case "IDENTIFY":
+		return c.identify()
+	case "AUTH":
+		return c.auth(params)
+	}
+	return fatalError(protocol.CodeInvalid, "invalid command "+string(params[0]), nil)
+}
+
+// beforeRead is called when everything that has arrived is used up: it finishes
+// runs, sends the answers, and grants the client its time to say more.
+func (c *conn) beforeRead() error {
+	if err := c.endRuns(); err != nil {
+		return err
+	}
+	if err := c.out.flushAnswers(); err != nil {
+		return err
+	}
+	return c.extendReadDeadline()
+}
+
+// endRuns executes the gathered PUBs or FINs, of which there is one kind at a
+// time.
+func (c *conn) endRuns() error {
+	if len(c.run.bodies) > 0 {
+		return c.endPublishRun()
+	}
+	if len(c.fins) > 0 {
+		return c.endFinRun()
+	}
+	return nil
+}
+
+// extendReadDeadline drops a client that is silent for two heartbeat intervals.
+// Setting a deadline costs as much as a small read, so one that is a sixteenth of
+// an interval later serves all reads of that time.
+func (c *conn) extendReadDeadline() error {
+	interval := c.settings.Load().heartbeat
+	if interval == 0 {
+		if c.readDeadline.IsZero() {
+			return nil
+		}
+		c.readDeadline = time.Time{}
+		return c.SetReadDeadline(time.Time{})
+	}
+	now := time.Now()
+	if left := c.readDeadline.Sub(now); left >= 2*interval && left <= 3*interval {
+		return nil
+	}
+	c.readDeadline = now.Add(2*interval + interval/16)
+	return c.SetReadDeadline(c.readDeadline)
+}
+
+// goodbye tells the end of a connection that anybody would expect, which is nil,
+// from an error worth a log line.
+func (c *conn) goodbye(err error) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		if errors.Is(err, io.EOF) {
+			// The client closed its side after its last command: it still
+			// wants the answers.
+			_ = c.out.flush()
+		}
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))
+		return nil
+	}
+	return err
+}

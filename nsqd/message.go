@@ -1,0 +1,77 @@
+package nsqd
+
+import (
+	"math"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// A MessageID is 16 bytes, lower-case hex digits where this daemon made it.
+type MessageID = protocol.MessageID
+
+// A Message is what a producer published. It never changes, so that all channels
+// and consumers share it and its body.
+type Message struct {
+	ID    MessageID
+	Nanos int64 // when it was published, nanoseconds since 1970
+	Body  []byte
+}
+
+// An entry is a message in the queue of one topic or one channel, with what that
+// queue knows of it.
+type entry struct {
+	msg      *Message
+	delayMs  uint32 // in a topic: how long each channel is to defer it
+	attempts uint16 // in a channel: deliveries so far; wraps around at 65,536
+}
+
+// maxDelay is the longest delay an entry can hold, about 49 days.
+const maxDelay = math.MaxUint32 * time.Millisecond
+
+func (e entry) delay() time.Duration { return time.Duration(e.delayMs) * time.Millisecond }
+
+// makeEntries turns the bodies of one run of commands into messages of one slab.
+// With own set the bodies are copied, into a slab too: they lie in a buffer that
+// is about to be reused. A message that will wait long must not keep its
+// neighbours' memory alive, so deferred ones get memory of their own.
+func makeEntries(ids *idSource, bodies [][]byte, delayMs uint32, own bool, into []entry) []entry {
+	now := time.Now().UnixNano()
+	first := ids.reserve(len(bodies))
+	if delayMs > 0 {
+		for i, b := range bodies {
+			m := &Message{ID: ids.id(first + uint64(i)), Nanos: now, Body: append([]byte(nil), b...)}
+			into = append(into, entry{msg: m, delayMs: delayMs})
+		}
+		return into
+	}
+	var slab []byte
+	if own {
+		total := 0
+		for _, b := range bodies {
+			total += len(b)
+		}
+		slab = make([]byte, 0, total)
+	}
+	messages := make([]Message, len(bodies))
+	for i, b := range bodies {
+		if own {
+			at := len(slab)
+			slab = append(slab, b...)
+			b = slab[at:len(slab):len(slab)]
+		}
+		messages[i] = Message{ID: ids.id(first + uint64(i)), Nanos: now, Body: b}
+		into = append(into, entry{msg: &messages[i]})
+	}
+	return into
+}
+
+// decodeEntry reads what [protocol.AppendMessage] stored; the message keeps
+// record.
+func decodeEntry(record []byte) (entry, error) {
+	m, err := protocol.DecodeMessage(record)
+	if err != nil {
+		return entry{}, err
+	}
+	return entry{msg: &Message{ID: m.ID, Nanos: m.Nanos, Body: m.Body}, attempts: m.Attempts}, nil
+}

@@ -1,0 +1,382 @@
+package nsqd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/version"
+)
+
+// An NSQD is the queue daemon: listeners, topics, and what runs beside them.
+type NSQD struct {
+	opts     atomic.Pointer[Options]
+	log      *slog.Logger
+	started  time.Time
+	dir      string // --data-path, or the working directory
+	lock     *dirLock
+	tcp      net.Listener
+	http     net.Listener // nil for none
+	env      *env
+	svc      *service
+	keeper   *timekeeper
+	health   *health
+	metadata *metadata
+	lookup   *lookupLoop
+	conns    connSet
+
+	// life ends when the daemon begins to stop: with it end questions that a
+	// client waits for.
+	life context.Context
+	end  context.CancelFunc
+
+	topics sync.Map // name → *Topic; written under mu
+
+	// mu serialises the creation and removal of topics. It is not taken on the
+	// publish path.
+	mu sync.Mutex
+}
+
+// New checks opts, locks the data directory and opens the listeners: clients can
+// connect from then on, and are served by [NSQD.Run], which must follow. Errors
+// are those an operator knows from the log line "failed to instantiate nsqd".
+func New(opts *Options) (*NSQD, error) {
+	n, err := newNSQD(opts)
+	if err != nil {
+		return nil, err
+	}
+	if n.tcp, err = listen(opts.TCPAddress); err != nil {
+		return nil, errors.Join(err, n.lock.release())
+	}
+	if opts.HTTPAddress != "" {
+		if n.http, err = listen(opts.HTTPAddress); err != nil {
+			return nil, errors.Join(err, n.tcp.Close(), n.lock.release())
+		}
+	}
+	n.resolveBroadcastPorts()
+	return n, nil
+}
+
+// newNSQD makes a daemon without listeners.
+func newNSQD(opts *Options) (*NSQD, error) {
+	n := &NSQD{log: opts.logger(), started: time.Now(), dir: opts.DataPath}
+	if n.dir == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			return nil, fmt.Errorf("find working directory: %w", err)
+		}
+		n.dir = dir
+	}
+	lock, err := lockDir(n.dir)
+	if err != nil {
+		return nil, fmt.Errorf("failed to lock data-path: %w", err)
+	}
+	n.lock = lock
+	if err := opts.validate(); err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	names, err := diskqueue.List(n.dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("list data-path: %w", err), lock.release())
+	}
+	own := *opts
+	n.opts.Store(&own)
+	n.life, n.end = context.WithCancel(context.Background())
+	n.keeper = newTimekeeper(clock{start: n.started})
+	n.health = new(health)
+	n.metadata = newMetadata(n.dir, n.log, n.topicList)
+	n.env = &env{
+		log:          n.log,
+		keeper:       n.keeper,
+		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
+		health:       n.health,
+		memQueueSize: queueLimit(own.MemQueueSize),
+		changed:      n.changed,
+		abandoned:    n.removeTopic,
+	}
+	n.svc = &service{
+		opts:   n.options,
+		log:    n.log,
+		ids:    newIDSource(own.ID),
+		keeper: n.keeper,
+		topic:  n.GetTopic,
+	}
+	n.lookup = newLookup(lookupConfig{
+		addresses:          own.NSQLookupdTCPAddresses,
+		identity:           n.identity,
+		registrations:      n.registrations,
+		maxReplySize:       own.MaxBodySize,
+		httpConnectTimeout: own.HTTPClientConnectTimeout,
+		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		log:                n.log,
+	})
+	n.log.Info(version.String("nsqd"))
+	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
+	return n, nil
+}
+
+func (n *NSQD) options() *Options { return n.opts.Load() }
+
+// listen opens a TCP listener, or one on a Unix socket where addr is not
+// host:port.
+func listen(addr string) (net.Listener, error) {
+	network := "tcp"
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		network = "unix"
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
+	}
+	return l, nil
+}
+
+// resolveBroadcastPorts replaces 0 by the port that is really bound.
+func (n *NSQD) resolveBroadcastPorts() {
+	own := *n.options()
+	if own.BroadcastTCPPort == 0 {
+		own.BroadcastTCPPort = max(boundPort(n.tcp), 0)
+	}
+	if own.BroadcastHTTPPort == 0 {
+		own.BroadcastHTTPPort = max(boundPort(n.http), 0)
+	}
+	n.opts.Store(&own)
+}
+
+// boundPort is the port of a listener: -1 for a Unix socket, 0 for none.
+func boundPort(l net.Listener) int {
+	if l == nil {
+		return 0
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return -1
+}
+
+// TCPAddr is where TCP clients connect.
+func (n *NSQD) TCPAddr() net.Addr { return n.tcp.Addr() }
+
+// HTTPAddr is where HTTP is served, or nil.
+func (n *NSQD) HTTPAddr() net.Addr {
+	if n.http == nil {
+		return nil
+	}
+	return n.http.Addr()
+}
+
+// Run serves until ctx ends or a part fails, and then stops cleanly: it
+// disconnects everybody, and stores every message that is not ephemeral. It
+// returns why it stopped, or what could not be stored.
+func (n *NSQD) Run(ctx context.Context) error {
+	defer n.log.Info("NSQ: bye")
+	if err := n.load(); err != nil {
+		return errors.Join(err, n.closeListeners(), n.lock.release())
+	}
+	defer n.end()
+	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
+	g.Go(func() error { return n.keeper.run(ctx) })
+	g.Go(func() error { return n.metadata.run(ctx) })
+	g.Go(func() error { return n.lookup.run(ctx) })
+	context.AfterFunc(ctx, n.end)
+	if n.tcp != nil {
+		g.Go(func() error { return n.serveTCP(ctx) })
+	}
+	if n.http != nil {
+		g.Go(func() error { return n.serveHTTP(ctx) })
+	}
+	err := g.Wait()
+	return errors.Join(err, n.closeTopics(), n.lock.release())
+}
+
+func (n *NSQD) closeListeners() error {
+	var err error
+	for _, l := range []net.Listener{n.tcp, n.http} {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}
+	return err
+}
+
+// load brings back the topics and channels of the last run. Messages flow only
+// when all channels of their topic exist, so that each gets the backlog.
+func (n *NSQD) load() error {
+	topics, err := n.metadata.load()
+	if err != nil {
+		return fmt.Errorf("failed to load metadata - %w", err)
+	}
+	for _, mt := range topics {
+		t, err := n.addTopic(mt.Name)
+		if err != nil {
+			return fmt.Errorf("open topic %q: %w", mt.Name, err)
+		}
+		t.pause(mt.Paused)
+		for _, mc := range mt.Channels {
+			c, err := t.GetChannel(mc.Name)
+			if err != nil {
+				return fmt.Errorf("open channel %q of topic %q: %w", mc.Name, mt.Name, err)
+			}
+			c.pause(mc.Paused)
+		}
+		t.start()
+	}
+	if err := n.metadata.persist(); err != nil {
+		return fmt.Errorf("failed to persist metadata - %w", err)
+	}
+	return nil
+}
+
+// closeAtOnce is how many topics are stored at a time. Each waits for its fsyncs,
+// and a file system serves many of them as fast as one.
+const closeAtOnce = 64
+
+// closeTopics stores everything. Nobody publishes or consumes any more.
+func (n *NSQD) closeTopics() error {
+	persisted := n.metadata.persist()
+	n.log.Info("NSQ: closing topics")
+	topics := n.topicList()
+	errs := make([]error, len(topics))
+	var g errgroup.Group
+	g.SetLimit(closeAtOnce)
+	for i, t := range topics {
+		g.Go(func() error {
+			errs[i] = t.close()
+			return nil
+		})
+	}
+	return errors.Join(persisted, g.Wait(), errors.Join(errs...))
+}
+
+// GetTopic returns the topic of that name, which it creates if need be. A topic
+// that is being deleted is returned too: it refuses messages.
+func (n *NSQD) GetTopic(name string) (*Topic, error) {
+	if t, ok := n.topics.Load(name); ok {
+		return t.(*Topic), nil
+	}
+	n.mu.Lock()
+	if t, ok := n.topics.Load(name); ok {
+		n.mu.Unlock()
+		return t.(*Topic), nil
+	}
+	t, err := n.addTopicLocked(name)
+	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	// From here on others publish to it without waiting; their messages stay in
+	// the topic until it starts. It starts with the channels that it has
+	// elsewhere, so that none of them misses the first messages.
+	for _, channel := range n.lookup.channels(n.life, name) {
+		if _, err := t.GetChannel(channel); err != nil {
+			n.log.Warn("create channel known to nsqlookupd", "topic", name, "channel", channel, "err", err)
+		}
+	}
+	t.start()
+	return t, nil
+}
+
+// existingTopic returns the topic of that name, or nil.
+func (n *NSQD) existingTopic(name string) *Topic {
+	if t, ok := n.topics.Load(name); ok {
+		return t.(*Topic)
+	}
+	return nil
+}
+
+func (n *NSQD) addTopic(name string) (*Topic, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.addTopicLocked(name)
+}
+
+func (n *NSQD) addTopicLocked(name string) (*Topic, error) {
+	t := newTopic(n.env, name)
+	if err := t.queue.restore(); err != nil {
+		return nil, err
+	}
+	n.topics.Store(name, t)
+	n.log.Info(fmt.Sprintf("TOPIC(%s): created", name))
+	n.changed(name, "", true)
+	return t, nil
+}
+
+// removeTopic deletes t with all its channels and messages, unless that is under
+// way already.
+func (n *NSQD) removeTopic(t *Topic) {
+	if err := n.deleteTopic(t); err != nil {
+		n.log.Error("delete topic", "topic", t.name, "err", err)
+	}
+}
+
+func (n *NSQD) deleteTopic(t *Topic) error {
+	if t.closing.Swap(true) {
+		return nil
+	}
+	err := t.delete()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.topics.CompareAndDelete(t.name, t)
+	n.changed(t.name, "", false)
+	return err
+}
+
+// topicList returns the topics by name.
+func (n *NSQD) topicList() []*Topic {
+	var topics []*Topic
+	for _, t := range n.topics.Range {
+		topics = append(topics, t.(*Topic))
+	}
+	slices.SortFunc(topics, func(a, b *Topic) int { return strings.Compare(a.name, b.name) })
+	return topics
+}
+
+// changed is told when a topic, or a channel of it, has come or gone.
+func (n *NSQD) changed(topic, channel string, exists bool) {
+	n.lookup.notify(registration{topic, channel}, exists)
+	if !isEphemeral(topic) && !isEphemeral(channel) {
+		n.metadata.changed()
+	}
+}
+
+// identity is what this daemon tells nsqlookupd about itself.
+func (n *NSQD) identity() lookupIdentity {
+	opts := n.options()
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = opts.BroadcastAddress // shown to people only
+	}
+	return lookupIdentity{
+		BroadcastAddress: opts.BroadcastAddress,
+		Hostname:         hostname,
+		HTTPPort:         opts.BroadcastHTTPPort,
+		TCPPort:          opts.BroadcastTCPPort,
+		Version:          version.Number,
+	}
+}
+
+// registrations is what nsqlookupd is to know.
+func (n *NSQD) registrations() []registration {
+	var all []registration
+	for _, t := range n.topicList() {
+		if t.closing.Load() {
+			continue
+		}
+		all = append(all, registration{topic: t.name})
+		for _, c := range t.channelList() {
+			all = append(all, registration{t.name, c.name})
+		}
+	}
+	return all
+}

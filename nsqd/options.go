@@ -1,0 +1,181 @@
+package nsqd
+
+import (
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/logging"
+)
+
+// Options configure a daemon. The tags name the command-line flag, the key in the
+// TOML file where that is not the flag with '_' for '-', and the line in --help.
+// A field without a flag is for programs and tests that embed the daemon.
+type Options struct {
+	// ID goes into message IDs, [0,1024). Default: a hash of the host name.
+	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part for message IDs, [0,1024) (default is a hash of the host name)"`
+
+	DataPath  string        `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
+	LogLevel  logging.Level `flag:"log-level" group:"Basics" usage:"least level to log: debug, info, warn, error or fatal"`
+	LogPrefix string        `flag:"log-prefix" group:"Basics" usage:"text before each log line"`
+	Verbose   bool          `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
+	WorkerID  bool          `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+
+	// Logger gets the daemon's log lines; nil for none.
+	Logger *slog.Logger
+
+	TCPAddress        string `flag:"tcp-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for TCP clients"`
+	HTTPAddress       string `flag:"http-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for HTTP; empty for none"`
+	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd (default: host name)"`
+	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
+	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
+
+	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd over HTTP"`
+	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd"`
+
+	// MemQueueSize is how many messages each topic and each channel keeps in
+	// memory before they go to disk; 0 sends all to disk.
+	MemQueueSize    int64         `flag:"mem-queue-size" group:"Queues" usage:"messages kept in memory per topic and per channel; 0 for all on disk"`
+	MaxBytesPerFile int64         `flag:"max-bytes-per-file" group:"Queues" usage:"size of a disk queue file in bytes"`
+	SyncEvery       int64         `flag:"sync-every" group:"Queues" usage:"messages per fsync of a disk queue"`
+	SyncTimeout     time.Duration `flag:"sync-timeout" group:"Queues" usage:"longest time between fsyncs of a disk queue"`
+
+	QueueScanWorkerPoolMax  int `flag:"queue-scan-worker-pool-max" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
+	QueueScanSelectionCount int `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
+
+	// MsgTimeout is how long a consumer may hold a message before it is requeued.
+	// A client may ask for another value in IDENTIFY, up to MaxMsgTimeout.
+	MsgTimeout    time.Duration `flag:"msg-timeout" group:"Messages" usage:"time a consumer has to answer a message before it is requeued"`
+	MaxMsgTimeout time.Duration `flag:"max-msg-timeout" group:"Messages" usage:"longest such time a client may choose or reach with TOUCH"`
+	MaxMsgSize    int64         `flag:"max-msg-size" group:"Messages" usage:"largest message body in bytes"`
+	MaxReqTimeout time.Duration `flag:"max-req-timeout" group:"Messages" usage:"longest delay of a requeue or of a deferred publish"`
+	MaxBodySize   int64         `flag:"max-body-size" group:"Messages" usage:"largest body of one command in bytes"`
+
+	// ClientTimeout is twice the default heartbeat interval.
+	ClientTimeout          time.Duration
+	MaxHeartbeatInterval   time.Duration `flag:"max-heartbeat-interval" group:"Clients" usage:"longest heartbeat interval a client may choose"`
+	MaxRdyCount            int64         `flag:"max-rdy-count" group:"Clients" usage:"largest RDY count of a client"`
+	MaxOutputBufferSize    int64         `flag:"max-output-buffer-size" group:"Clients" usage:"largest output buffer a client may choose, in bytes"`
+	MaxOutputBufferTimeout time.Duration `flag:"max-output-buffer-timeout" group:"Clients" usage:"longest time a client may let messages wait in its output buffer"`
+	MinOutputBufferTimeout time.Duration `flag:"min-output-buffer-timeout" group:"Clients" usage:"shortest such time a client may choose"`
+	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
+	MaxChannelConsumers    int           `flag:"max-channel-consumers" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
+	MaxDeflateLevel        int           `flag:"max-deflate-level" group:"Clients" usage:"highest deflate level a client may choose, [1,9]"`
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "localhost" // announced only; --broadcast-address says better
+	}
+	return &Options{
+		ID:        defaultID(hostname),
+		LogLevel:  logging.LevelInfo,
+		LogPrefix: "[nsqd] ",
+
+		TCPAddress:       "0.0.0.0:4150",
+		HTTPAddress:      "0.0.0.0:4151",
+		BroadcastAddress: hostname,
+
+		HTTPClientConnectTimeout: 2 * time.Second,
+		HTTPClientRequestTimeout: 5 * time.Second,
+
+		MemQueueSize:    10000,
+		MaxBytesPerFile: 100 << 20,
+		SyncEvery:       2500,
+		SyncTimeout:     2 * time.Second,
+
+		QueueScanWorkerPoolMax:  4,
+		QueueScanSelectionCount: 20,
+
+		MsgTimeout:    time.Minute,
+		MaxMsgTimeout: 15 * time.Minute,
+		MaxMsgSize:    1 << 20,
+		MaxReqTimeout: time.Hour,
+		MaxBodySize:   5 << 20,
+
+		ClientTimeout:          time.Minute,
+		MaxHeartbeatInterval:   time.Minute,
+		MaxRdyCount:            2500,
+		MaxOutputBufferSize:    64 << 10,
+		MaxOutputBufferTimeout: 30 * time.Second,
+		MinOutputBufferTimeout: 25 * time.Millisecond,
+		OutputBufferTimeout:    250 * time.Millisecond,
+		MaxDeflateLevel:        6,
+	}
+}
+
+// defaultID is the CRC-32 of the MD5 sum of the host name, modulo 1024. Source:
+// nsqd options, --node-id.
+func defaultID(hostname string) int64 {
+	sum := md5.Sum([]byte(hostname))
+	return int64(crc32.ChecksumIEEE(sum[:]) % 1024)
+}
+
+// validate returns the first option that is out of range. The first two texts
+// and their order are those that scripts know.
+func (o *Options) validate() error {
+	if o.MaxDeflateLevel < 1 || o.MaxDeflateLevel > 9 {
+		return errors.New("--max-deflate-level must be [1,9]")
+	}
+	if o.ID < 0 || o.ID >= 1024 {
+		return errors.New("--node-id must be [0,1024)")
+	}
+	for _, c := range []struct {
+		flag             string
+		value, low, high int64
+	}{
+		{"mem-queue-size", o.MemQueueSize, 0, math.MaxInt32},
+		{"max-bytes-per-file", o.MaxBytesPerFile, 1, math.MaxInt64},
+		{"sync-every", o.SyncEvery, 1, math.MaxInt64},
+		{"max-msg-size", o.MaxMsgSize, 1, math.MaxInt32 - 64},
+		{"max-body-size", o.MaxBodySize, 1, math.MaxInt32},
+		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
+		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
+		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
+		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
+		{"broadcast-http-port", int64(o.BroadcastHTTPPort), 0, math.MaxUint16},
+	} {
+		if c.value < c.low || c.value > c.high {
+			return fmt.Errorf("--%s is %d, must be from %d to %d", c.flag, c.value, c.low, c.high)
+		}
+	}
+	for _, c := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"sync-timeout", o.SyncTimeout},
+		{"msg-timeout", o.MsgTimeout},
+		{"max-msg-timeout", o.MaxMsgTimeout},
+		{"max-req-timeout", o.MaxReqTimeout},
+		{"max-heartbeat-interval", o.MaxHeartbeatInterval},
+		{"max-output-buffer-timeout", o.MaxOutputBufferTimeout},
+		{"min-output-buffer-timeout", o.MinOutputBufferTimeout},
+		{"output-buffer-timeout", o.OutputBufferTimeout},
+		{"http-client-connect-timeout", o.HTTPClientConnectTimeout},
+		{"http-client-request-timeout", o.HTTPClientRequestTimeout},
+	} {
+		if c.value <= 0 {
+			return fmt.Errorf("--%s is %v, must be above 0", c.flag, c.value)
+		}
+	}
+	if o.MaxReqTimeout > maxDelay {
+		return fmt.Errorf("--max-req-timeout is %v, must be at most %v", o.MaxReqTimeout, maxDelay)
+	}
+	return nil
+}
+
+func (o *Options) logger() *slog.Logger {
+	if o.Logger != nil {
+		return o.Logger
+	}
+	return slog.New(slog.NewTextHandler(io.Discard, nil))
+}

@@ -1,0 +1,205 @@
+package nsqd
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// output is the way to one client: what the IOLoop answers and what the
+// messagePump delivers, in one stream of frames.
+//
+// Frames gather in a buffer, which is written when it is full, before the IOLoop
+// waits for more commands (if it has answered any), and by the messagePump by the
+// rules of output buffering. The buffer is borrowed only while it holds something.
+type output struct {
+	mu   sync.Mutex // guards all below; held for one burst of frames, and while writing them
+	conn net.Conn
+	w    io.Writer // conn, or a layer over it
+	buf  []byte
+	size int   // gather so many bytes before writing
+	err  error // of the first write that failed; nothing is written after it
+
+	answered bool // buf holds an answer, not just messages
+	timeout  time.Duration
+	deadline time.Time // last set on conn
+}
+
+// defaultOutputBufferSize is for clients that do not choose. Source: TCP protocol
+// spec, "Delivery to a consumer and output buffering".
+const defaultOutputBufferSize = 16 << 10
+
+// directBody is the size from which a body is written from where it lies rather
+// than copied into the buffer.
+const directBody = 16 << 10
+
+var outputBuffers = sync.Pool{New: func() any { b := make([]byte, 0, defaultOutputBufferSize); return &b }}
+
+func newOutput(conn net.Conn, timeout time.Duration) *output {
+	return &output{conn: conn, w: conn, size: defaultOutputBufferSize, timeout: timeout}
+}
+
+// configure sets the buffer size in bytes (1 writes every frame at once) and how
+// long a write may take (0: for ever).
+func (o *output) configure(size int, timeout time.Duration) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	err := o.flushLocked()
+	o.size, o.timeout = size, timeout
+	o.deadline = time.Time{}
+	if timeout == 0 && err == nil {
+		err = o.conn.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
+// answer adds a response or error frame, to be flushed before the IOLoop waits.
+func (o *output) answer(t protocol.FrameType, data string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return o.err
+	}
+	o.borrowLocked()
+	o.buf = protocol.AppendFrame(o.buf, t, []byte(data))
+	o.answered = true
+	return o.flushFullLocked()
+}
+
+// answerOK adds n frames "OK".
+func (o *output) answerOK(n int) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return o.err
+	}
+	o.borrowLocked()
+	for range n {
+		o.buf = append(o.buf, okFrame...)
+	}
+	o.answered = true
+	return o.flushFullLocked()
+}
+
+var okFrame = string(protocol.AppendFrame(nil, protocol.FrameResponse, []byte("OK")))
+
+// deliver adds message frames.
+func (o *output) deliver(entries []entry) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return o.err
+	}
+	for _, e := range entries {
+		m := e.msg
+		frame := protocol.FrameOverhead + protocol.MinMessageSize + len(m.Body)
+		if len(o.buf) > 0 && len(o.buf)+frame > o.size {
+			if err := o.flushLocked(); err != nil {
+				return err
+			}
+		}
+		o.borrowLocked()
+		o.buf = protocol.AppendMessageFrameHead(o.buf, m.Nanos, e.attempts, m.ID, len(m.Body))
+		if frame > o.size && len(m.Body) >= directBody {
+			if err := o.writeLocked(net.Buffers{o.buf, m.Body}); err != nil {
+				return err
+			}
+			continue
+		}
+		o.buf = append(o.buf, m.Body...)
+	}
+	return o.flushFullLocked()
+}
+
+// flushAnswers writes everything if it contains an answer.
+func (o *output) flushAnswers() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.answered {
+		return o.err
+	}
+	return o.flushLocked()
+}
+
+// flush writes everything.
+func (o *output) flush() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.flushLocked()
+}
+
+// pending reports whether something waits to be written.
+func (o *output) pending() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.buf) > 0
+}
+
+func (o *output) flushFullLocked() error {
+	if len(o.buf) < o.size {
+		return nil
+	}
+	return o.flushLocked()
+}
+
+func (o *output) flushLocked() error {
+	if o.err != nil || len(o.buf) == 0 {
+		return o.err
+	}
+	return o.writeLocked(net.Buffers{o.buf})
+}
+
+// writeLocked writes what, of which the first is the buffer, and returns the
+// buffer.
+func (o *output) writeLocked(what net.Buffers) error {
+	defer o.releaseLocked()
+	if o.err = o.extendDeadlineLocked(); o.err != nil {
+		return o.err
+	}
+	if len(what) == 1 {
+		_, o.err = o.w.Write(what[0])
+	} else {
+		_, o.err = what.WriteTo(o.w)
+	}
+	if o.err != nil {
+		// The IOLoop must not go on reading from a client that cannot be
+		// answered: closing wakes it.
+		o.err = errors.Join(o.err, o.conn.Close())
+	}
+	return o.err
+}
+
+// extendDeadlineLocked lets a write take at least the timeout. Setting a deadline
+// costs as much as a small write, so one set for an eighth longer serves all
+// writes of that time.
+func (o *output) extendDeadlineLocked() error {
+	if o.timeout == 0 {
+		return nil
+	}
+	now := time.Now()
+	if o.deadline.Sub(now) >= o.timeout {
+		return nil
+	}
+	o.deadline = now.Add(o.timeout + o.timeout/8)
+	return o.conn.SetWriteDeadline(o.deadline)
+}
+
+func (o *output) borrowLocked() {
+	if o.buf == nil {
+		o.buf = (*outputBuffers.Get().(*[]byte))[:0]
+	}
+}
+
+// maxPooledBuffer keeps buffers that grew for one large frame out of the pools.
+const maxPooledBuffer = 128 << 10
+
+func (o *output) releaseLocked() {
+	if b := o.buf; cap(b) > 0 && cap(b) <= maxPooledBuffer {
+		outputBuffers.Put(&b)
+	}
+	o.buf, o.answered = nil, false
+}

@@ -1,0 +1,38 @@
+package nsqd
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+
+	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// diskStorage keeps backends as disk queues in the data directory.
+type diskStorage struct {
+	opts  *Options
+	dir   string
+	names *diskqueue.Names // what was there when the daemon started
+	log   *slog.Logger
+}
+
+func (s *diskStorage) stored(name string) bool { return s.names.Has(name) }
+
+func (s *diskStorage) open(name string) (backend, error) {
+	q, err := diskqueue.Open(diskqueue.Options{
+		Dir:             s.dir,
+		Name:            name,
+		Names:           s.names,
+		MaxBytesPerFile: s.opts.MaxBytesPerFile,
+		MinRecordSize:   protocol.MinMessageSize,
+		MaxRecordSize:   int32(min(s.opts.MaxMsgSize+protocol.MinMessageSize, math.MaxInt32)),
+		SyncEvery:       s.opts.SyncEvery,
+		SyncTimeout:     s.opts.SyncTimeout,
+		Logger:          s.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open disk queue %q: %w", name, err)
+	}
+	return q, nil
+}

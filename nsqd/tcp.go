@@ -1,0 +1,151 @@
+package nsqd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// magicTimeout is how long a client may take to choose its protocol.
+const magicTimeout = 10 * time.Second
+
+// connSet holds the connected clients.
+type connSet struct {
+	mu     sync.Mutex
+	closed bool // no client may join any more
+	conns  map[net.Conn]*conn
+	active sync.WaitGroup // their goroutines
+}
+
+// join runs serve for a new connection on a goroutine of its own, unless the set
+// is closed.
+func (s *connSet) join(c net.Conn, serve func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[net.Conn]*conn)
+	}
+	s.conns[c] = nil
+	s.active.Go(func() {
+		serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, c)
+	})
+	return true
+}
+
+// identify records that a connection has become a client.
+func (s *connSet) identify(c net.Conn, client *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = client
+}
+
+// clients returns those who have chosen the protocol.
+func (s *connSet) clients() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for _, c := range s.conns {
+		if c != nil {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// close disconnects everybody and waits until they are gone.
+func (s *connSet) close() {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close() // it wakes the IOLoop, which cleans up
+	}
+	s.mu.Unlock()
+	s.active.Wait()
+}
+
+// serveTCP accepts clients until ctx ends.
+func (n *NSQD) serveTCP(ctx context.Context) error {
+	n.log.Info(fmt.Sprintf("TCP: listening on %s", n.tcp.Addr()))
+	stop := context.AfterFunc(ctx, func() { _ = n.tcp.Close() }) // accept returns, and reports
+	defer stop()
+	err := n.accept(ctx)
+	n.log.Info(fmt.Sprintf("TCP: closing %s", n.tcp.Addr()))
+	n.conns.close()
+	return err
+}
+
+// maxAcceptDelay bounds the pause after a failed accept.
+const maxAcceptDelay = time.Second
+
+func (n *NSQD) accept(ctx context.Context) error {
+	delay := 5 * time.Millisecond
+	for {
+		c, err := n.tcp.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				return c.Close()
+			}
+			return nil
+		}
+		if err == nil {
+			delay = 5 * time.Millisecond
+			n.log.Info(fmt.Sprintf("TCP: new client(%s)", remoteAddr(c)))
+			n.conns.join(c, func() { n.handle(c) })
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("listener.Accept() error - %w", err)
+		}
+		// Out of descriptors, or the client gave up: both pass.
+		n.log.Error("accept", "err", err, "retry_in", delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+		delay = min(2*delay, maxAcceptDelay)
+	}
+}
+
+// handle serves one connection: the magic, then the protocol it asks for.
+func (n *NSQD) handle(c net.Conn) {
+	addr := remoteAddr(c)
+	var magic [4]byte
+	err := c.SetDeadline(time.Now().Add(magicTimeout))
+	if err == nil {
+		_, err = io.ReadFull(c, magic[:])
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			n.log.Error(fmt.Sprintf("failed to read protocol version - %s", err), "client", addr)
+		}
+		_ = c.Close() // the client is gone or said nothing
+		return
+	}
+	n.log.Info(fmt.Sprintf("CLIENT(%s): desired protocol magic '%s'", addr, magic[:]))
+	client := newConn(n.svc, c)
+	if string(magic[:]) != protocol.MagicV2 {
+		n.log.Error(fmt.Sprintf("client(%s) bad protocol magic '%s'", addr, magic[:]))
+		_ = client.out.answer(protocol.FrameError, protocol.CodeBadProtocol)
+		_ = client.out.flush() // the client may be gone
+		client.hangUp(true)
+		return
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		_ = c.Close()
+		return
+	}
+	n.conns.identify(c, client)
+	client.serve()
+}

@@ -1,0 +1,283 @@
+package nsqd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+func isEphemeral(name string) bool { return protocol.IsEphemeral(name) }
+
+// env is what all topics and channels of one daemon share.
+type env struct {
+	log          *slog.Logger
+	keeper       *timekeeper
+	storage      storage
+	health       *health
+	memQueueSize int
+
+	// changed is told when a topic or a channel of it (channel != "") has come
+	// into being or has gone, in that order for each name.
+	changed func(topic, channel string, exists bool)
+	// abandoned is told when an ephemeral topic has lost its last channel.
+	abandoned func(*Topic)
+}
+
+// A Topic takes messages from producers and copies each to all its channels.
+//
+// As a rule a message goes to the channels at once, on the goroutine of its
+// publisher. Where it cannot — there is no channel, the topic is paused or not
+// started, or earlier messages still wait — it waits in the topic's own queue,
+// and a pump that lives only as long as there is something to move passes it on.
+type Topic struct {
+	name      string
+	ephemeral bool
+	env       *env
+	queue     *queue
+
+	messages atomic.Uint64 // accepted publishes
+	bytes    atomic.Uint64 // of their bodies
+	closing  atomic.Bool   // closed or deleted: publishes are refused
+
+	// direct is the channels while messages may go straight to them, nil
+	// otherwise. Written under mu.
+	direct atomic.Pointer[[]*Channel]
+	// flowing is whether the topic is started, not paused and has a channel.
+	// Written under mu.
+	flowing atomic.Bool
+
+	mu       sync.Mutex
+	channels map[string]*Channel
+	started  bool
+	paused   bool
+	pumping  bool // the pump is running
+	pump     sync.WaitGroup
+}
+
+func newTopic(env *env, name string) *Topic {
+	return &Topic{
+		name:      name,
+		ephemeral: isEphemeral(name),
+		env:       env,
+		queue:     newQueue(env, name, isEphemeral(name)),
+		channels:  make(map[string]*Channel),
+	}
+}
+
+// PutMessages accepts entries in order and returns how many it took; fewer than
+// all come with an error: [errExiting], or why they could not be stored. Entries
+// stay the caller's.
+func (t *Topic) PutMessages(entries []entry) (n int, err error) {
+	if t.closing.Load() {
+		return 0, errExiting
+	}
+	if channels := t.direct.Load(); channels != nil {
+		for _, c := range *channels {
+			c.put(entries)
+		}
+		n = len(entries)
+	} else {
+		n, err = t.queue.put(entries)
+		if t.flowing.Load() {
+			t.mu.Lock()
+			t.reflowLocked()
+			t.mu.Unlock()
+		}
+	}
+	size := 0
+	for _, e := range entries[:n] {
+		size += len(e.msg.Body)
+	}
+	t.messages.Add(uint64(n))
+	t.bytes.Add(uint64(size))
+	return n, err
+}
+
+// reflowLocked decides how messages go after something has changed: straight to
+// the channels, or through the queue, with a pump if there is something to move.
+//
+// A publisher that saw the way closed and has queued a message calls it too: so
+// either the publisher sees that the topic flows and comes here, or its message
+// was queued before the topic began to flow, and is found here then.
+func (t *Topic) reflowLocked() {
+	flowing := t.started && !t.paused && len(t.channels) > 0 && !t.closing.Load()
+	t.flowing.Store(flowing)
+	if !flowing || t.pumping || t.queue.depth() > 0 {
+		t.direct.Store(nil)
+		if flowing && !t.pumping {
+			t.pumping = true
+			t.pump.Go(t.messagePump)
+		}
+		return
+	}
+	channels := t.channelListLocked()
+	t.direct.Store(&channels)
+}
+
+// pumpBatch is how many messages a topic's pump moves at a time.
+const pumpBatch = 256
+
+// messagePump moves what waits in the topic to the channels, and ends when
+// nothing is left or the topic does not flow any more.
+func (t *Topic) messagePump() {
+	entries := make([]entry, pumpBatch)
+	records := make([][]byte, 0, pumpBatch)
+	for {
+		t.mu.Lock()
+		if !t.flowing.Load() || t.queue.depth() == 0 {
+			t.pumping = false
+			t.reflowLocked()
+			t.mu.Unlock()
+			return
+		}
+		channels := t.channelListLocked()
+		t.mu.Unlock()
+
+		n := t.queue.takeMemory(entries)
+		if n == 0 {
+			n = t.queue.takeDisk(entries, records)
+		}
+		for _, c := range channels {
+			c.put(entries[:n])
+		}
+		clear(entries[:n])
+	}
+}
+
+// start lets messages flow: all channels known from before exist.
+func (t *Topic) start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.started = true
+	t.reflowLocked()
+}
+
+// pause stops or resumes the flow and reports whether that changed anything.
+func (t *Topic) pause(paused bool) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed := t.paused != paused
+	t.paused = paused
+	t.reflowLocked()
+	return changed
+}
+
+func (t *Topic) isPaused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.paused
+}
+
+// GetChannel returns the channel of that name, which it creates if need be. It
+// returns [errExiting] when the topic is being deleted.
+func (t *Topic) GetChannel(name string) (*Channel, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.channels[name]; c != nil {
+		return c, nil
+	}
+	if t.closing.Load() {
+		return nil, errExiting
+	}
+	c := newChannel(t.env, t.name, name)
+	if err := c.queue.restore(); err != nil {
+		return nil, err
+	}
+	t.channels[name] = c
+	t.env.log.Info(fmt.Sprintf("TOPIC(%s): new channel(%s)", t.name, name))
+	t.env.changed(t.name, name, true)
+	t.reflowLocked()
+	return c, nil
+}
+
+// existingChannel returns the channel of that name, or nil.
+func (t *Topic) existingChannel(name string) *Channel {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.channels[name]
+}
+
+// channelList returns the channels by name.
+func (t *Topic) channelList() []*Channel {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.channelListLocked()
+}
+
+func (t *Topic) channelListLocked() []*Channel {
+	return slices.SortedFunc(maps.Values(t.channels), func(a, b *Channel) int { return strings.Compare(a.name, b.name) })
+}
+
+// deleteChannel removes c with all it holds, unless that has happened already. An
+// ephemeral topic goes with its last channel.
+func (t *Topic) deleteChannel(c *Channel) error {
+	t.mu.Lock()
+	if t.channels[c.name] != c {
+		t.mu.Unlock()
+		return nil
+	}
+	c.closing.Store(true) // nobody joins what is on its way out
+	delete(t.channels, c.name)
+	last := len(t.channels) == 0
+	t.reflowLocked()
+	t.env.changed(t.name, c.name, false)
+	t.mu.Unlock()
+
+	t.env.log.Info(fmt.Sprintf("TOPIC(%s): deleting channel %s", t.name, c.name))
+	err := c.delete()
+	if last && t.ephemeral {
+		t.env.abandoned(t)
+	}
+	return err
+}
+
+// empty drops what waits in the topic itself.
+func (t *Topic) empty() error { return t.queue.empty() }
+
+// close stops the flow and stores everything the topic and its channels hold.
+// Nobody may publish or consume any more.
+func (t *Topic) close() error {
+	t.env.log.Info(fmt.Sprintf("TOPIC(%s): closing", t.name))
+	t.stop()
+	inMemory := t.queue.memory.Len()
+	var err error
+	for _, c := range t.channelList() {
+		err = errors.Join(err, c.close())
+	}
+	if inMemory > 0 && !t.ephemeral {
+		t.env.log.Info(fmt.Sprintf("TOPIC(%s): flushing %d memory messages to backend", t.name, inMemory))
+	}
+	_, queueErr := t.queue.close()
+	return errors.Join(err, queueErr)
+}
+
+// delete removes the topic's channels and everything they and it hold.
+func (t *Topic) delete() error {
+	t.env.log.Info(fmt.Sprintf("TOPIC(%s): deleting", t.name))
+	t.stop()
+	var err error
+	for _, c := range t.channelList() {
+		t.mu.Lock()
+		delete(t.channels, c.name)
+		t.env.changed(t.name, c.name, false)
+		t.mu.Unlock()
+		err = errors.Join(err, c.delete())
+	}
+	return errors.Join(err, t.queue.delete())
+}
+
+// stop refuses further messages and waits for the pump.
+func (t *Topic) stop() {
+	t.mu.Lock()
+	t.closing.Store(true)
+	t.reflowLocked()
+	t.mu.Unlock()
+	t.pump.Wait()
+}

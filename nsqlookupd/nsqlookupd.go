@@ -1,0 +1,129 @@
+package nsqlookupd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/version"
+)
+
+// NSQLookupd is one directory daemon: a registry, the TCP listener through
+// which nsqds fill it, and the HTTP listener through which it is asked.
+type NSQLookupd struct {
+	log        *slog.Logger
+	tcp        *tcpServer
+	http       *http.Server
+	httpListen net.Listener
+}
+
+// New binds the listeners; nothing is served before Run. opts is not modified
+// and must not be after the call. The errors are "listen (<addr>) failed -
+// <reason>" and that the host has no name.
+func New(opts *Options) (*NSQLookupd, error) {
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log.Info(version.String("nsqlookupd"))
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find the host name: %w", err)
+	}
+	tcpListener, err := listen(opts.TCPAddress)
+	if err != nil {
+		return nil, err
+	}
+	httpListener, err := listen(opts.HTTPAddress)
+	if err != nil {
+		return nil, errors.Join(err, tcpListener.Close())
+	}
+	reply, err := json.Marshal(struct { // keys in alphabetical order
+		BroadcastAddress string `json:"broadcast_address"`
+		Hostname         string `json:"hostname"`
+		HTTPPort         int    `json:"http_port"`
+		TCPPort          int    `json:"tcp_port"`
+		Version          string `json:"version"`
+	}{opts.BroadcastAddress, hostname, port(httpListener), port(tcpListener), version.Number})
+	if err != nil {
+		panic(err) // strings and numbers always have a JSON form
+	}
+	reg := newRegistry()
+	return &NSQLookupd{
+		log: log,
+		tcp: newTCPServer(tcpListener, peerConfig{
+			registry:      reg,
+			log:           log,
+			idleTimeout:   opts.idleTimeout(),
+			identifyReply: reply,
+		}),
+		http:       httpapi.NewServer(newHTTPAPI(reg, opts, log), log),
+		httpListen: httpListener,
+	}, nil
+}
+
+func listen(addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
+	}
+	return listener, nil
+}
+
+func port(listener net.Listener) int { return listener.Addr().(*net.TCPAddr).Port }
+
+// TCPAddr returns the address bound for nsqds.
+func (l *NSQLookupd) TCPAddr() *net.TCPAddr { return l.tcp.listener.Addr().(*net.TCPAddr) }
+
+// HTTPAddr returns the address bound for HTTP.
+func (l *NSQLookupd) HTTPAddr() *net.TCPAddr { return l.httpListen.Addr().(*net.TCPAddr) }
+
+// httpGrace is how long HTTP requests in progress may take to end at shutdown.
+const httpGrace = 2 * time.Second
+
+// Run serves until ctx ends or a listener fails, then closes everything and
+// waits for it, which takes little more than httpGrace. It is called once. The
+// error is the failure of a listener, nil after an end of ctx.
+func (l *NSQLookupd) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the other
+	g.Go(func() error { return l.tcp.serve(ctx) })
+	g.Go(l.serveHTTP)
+	g.Go(func() error {
+		<-ctx.Done()
+		l.tcp.close()
+		l.closeHTTP()
+		return nil
+	})
+	err := g.Wait()
+	l.tcp.peers.Wait()
+	return err
+}
+
+func (l *NSQLookupd) serveHTTP() error {
+	l.log.Info("HTTP: listening on " + l.httpListen.Addr().String())
+	err := l.http.Serve(l.httpListen)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("http.Serve() error - %w", err)
+}
+
+func (l *NSQLookupd) closeHTTP() {
+	l.log.Info("HTTP: closing " + l.httpListen.Addr().String())
+	ctx, cancel := context.WithTimeout(context.Background(), httpGrace)
+	defer cancel()
+	if err := l.http.Shutdown(ctx); err != nil {
+		l.log.Warn("HTTP: requests in progress are cut", "err", err)
+		// What cannot be closed is closed already.
+		_ = l.http.Close()
+	}
+}
