@@ -39,7 +39,7 @@ func (x *extent) bytes(off int64, n int) ([]byte, error) {
 		return x.buf[off-x.off:][:n], nil
 	}
 	if x.buf == nil {
-		x.buf = make([]byte, windowSize)
+		x.buf = make([]byte, min(windowSize, x.limit))
 	}
 	x.off, x.buf = off, x.buf[:cap(x.buf)]
 	got, err := readFull(x.r, x.buf[:min(int64(len(x.buf)), x.limit-off)], off)
