@@ -182,10 +182,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // Batches through a long queue must not allocate once blocks are in rotation.
 func BenchmarkPutTake(b *testing.B) {
-	type entry struct {
-		p *int
-		n int64
-	}
+	type entry [2]*int // as large as what the daemon queues
 	q := New[entry](1 << 20)
 	in, out := make([]entry, 100), make([]entry, 100)
 	b.ReportAllocs()
