@@ -18,7 +18,7 @@ import (
 // what a topic hands over; a topic stops doing so while the excess is large.
 type excess struct {
 	moving  atomic.Int64 // messages on their way from memory to disk
-	failing atomic.Bool  // the disk did not take the excess; written under mu
+	failing atomic.Bool  // the disk did not take the excess
 
 	// moveMu is held while messages are in neither place, which includes the
 	// write: emptying waits for it.
@@ -52,24 +52,24 @@ func (q *queue) hold(entries []entry) {
 // cause is why it did not just now, or nil.
 func (q *queue) holdBeyond(entries []entry, cause error) {
 	q.excess.mu.Lock()
-	defer q.excess.mu.Unlock()
 	if q.excess.stopped {
+		q.excess.mu.Unlock()
 		return // deleted
 	}
 	q.memory.PutBeyond(entries)
-	if cause != nil {
-		q.failLocked(cause)
-	}
+	failed := cause != nil && !q.excess.failing.Swap(true)
 	if !q.excess.running {
 		q.excess.running = true
 		q.excess.mover.Go(q.moveExcess)
 	}
+	q.excess.mu.Unlock()
+	if failed {
+		q.logFailure(cause)
+	}
 }
 
-func (q *queue) failLocked(cause error) {
-	if !q.excess.failing.Swap(true) {
-		q.log.Error(fmt.Sprintf("DISKQUEUE(%s): failed to write message to backend - %s", q.name, cause), "kept_in_memory", q.memory.Len())
-	}
+func (q *queue) logFailure(cause error) {
+	q.log.Error(fmt.Sprintf("DISKQUEUE(%s): failed to write message to backend - %s", q.name, cause), "kept_in_memory", q.memory.Len())
 }
 
 // moveExcess is the goroutine: it ends when memory is within its limit.
@@ -77,23 +77,15 @@ func (q *queue) moveExcess() {
 	pause := firstRetry
 	for {
 		err := q.moveOnce()
-		q.excess.mu.Lock()
-		if err != nil {
-			q.failLocked(err)
-		} else if q.memory.Len() <= q.limit || q.excess.stopped {
-			q.excess.running = false
-			recovered := q.excess.failing.Swap(false)
-			q.excess.mu.Unlock()
-			if recovered {
-				q.log.Info("messages that were kept in memory are stored or delivered", "queue", q.name)
-				q.recovered()
-			}
-			return
-		}
-		q.excess.mu.Unlock()
 		if err == nil {
+			if q.endMoving() {
+				return
+			}
 			pause = firstRetry
 			continue
+		}
+		if !q.excess.failing.Swap(true) {
+			q.logFailure(err)
 		}
 		select {
 		case <-q.excess.stop:
@@ -102,6 +94,24 @@ func (q *queue) moveExcess() {
 			pause = min(2*pause, lastRetry)
 		}
 	}
+}
+
+// endMoving reports whether the goroutine may end. Whoever adds to memory from
+// then on starts another.
+func (q *queue) endMoving() bool {
+	q.excess.mu.Lock()
+	if q.memory.Len() > q.limit && !q.excess.stopped {
+		q.excess.mu.Unlock()
+		return false
+	}
+	q.excess.running = false
+	recovered := q.excess.failing.Swap(false)
+	q.excess.mu.Unlock()
+	if recovered {
+		q.log.Info("messages that were kept in memory are stored or delivered", "queue", q.name)
+		q.recovered()
+	}
+	return true
 }
 
 // spillAtOnce is how many messages of an excess are written at a time.

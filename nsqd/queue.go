@@ -248,7 +248,7 @@ func (q *queue) ready() (memory, disk <-chan struct{}) {
 // that can be told without reading: disk is in order, and so is memory mostly.
 func (q *queue) takeOldest(into []entry, records [][]byte) int {
 	first, ok := q.memory.First()
-	if !ok || first.msg.Nanos >= q.diskNanos.Load() {
+	if !ok || first.msg.Nanos > q.diskNanos.Load() {
 		if n := q.takeDisk(into, records); n > 0 {
 			return n
 		}
