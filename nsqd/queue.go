@@ -245,13 +245,19 @@ func (q *queue) ready() (memory, disk <-chan struct{}) {
 }
 
 // takeOldest takes from memory or disk, where the older messages are, as near as
-// that can be told without reading: disk is in order, and so is memory mostly.
+// that can be told without reading: both are in order, mostly, and the next record
+// on disk is hardly older than the last one that was read.
 func (q *queue) takeOldest(into []entry, records [][]byte) int {
-	first, ok := q.memory.First()
-	if !ok || first.msg.Nanos > q.diskNanos.Load() {
-		if n := q.takeDisk(into, records); n > 0 {
-			return n
-		}
+	older := len(into)
+	if q.diskDepth() > 0 {
+		nanos := q.diskNanos.Load()
+		older = q.memory.CountWhile(len(into), func(e entry) bool { return e.msg.Nanos <= nanos })
+	}
+	if n := q.takeMemory(into[:older]); n > 0 {
+		return n
+	}
+	if n := q.takeDisk(into, records); n > 0 {
+		return n
 	}
 	return q.takeMemory(into)
 }

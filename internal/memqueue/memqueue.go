@@ -130,18 +130,22 @@ func (q *Queue[T]) TakeBeyond() []T {
 	return items
 }
 
-// First returns the oldest item, which stays; ok is false for an empty queue.
-func (q *Queue[T]) First() (item T, ok bool) {
+// CountWhile returns how many items, from the oldest on and at most limit, ok
+// holds for. Others may take them meanwhile.
+func (q *Queue[T]) CountWhile(limit int, ok func(T) bool) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.Len() == 0 {
-		return item, false
+	taken := q.taken
+	for b := q.head; b != nil; b = b.next {
+		for _, item := range b.items[taken:] {
+			if n == limit || !ok(item) {
+				return n
+			}
+			n++
+		}
+		taken = 0
 	}
-	b, at := q.head, q.taken
-	if at == len(b.items) {
-		b, at = b.next, 0
-	}
-	return b.items[at], true
+	return n
 }
 
 // Wake passes the baton on: call it after receiving from Ready and not taking.
