@@ -20,7 +20,7 @@ var tlsOptions = map[string]func(*Config, interface{}) error{
 // tlsVersions are the names that tls_min_version knows. TLS 1.3 is not one of
 // them: programs rely on its being refused.
 var tlsVersions = map[string]uint16{
-	"ssl3.0": tls.VersionSSL30, //nolint:staticcheck // still a valid name; servers and crypto/tls refuse the version itself
+	"ssl3.0": 0x0300, // still a valid name, though crypto/tls knows no such version any more
 	"tls1.0": tls.VersionTLS10,
 	"tls1.1": tls.VersionTLS11,
 	"tls1.2": tls.VersionTLS12,

@@ -281,7 +281,7 @@ func (c *Conn) switchTo(s stream, name string) error {
 // authenticate sends the secret and logs who nsqd takes us for.
 func (c *Conn) authenticate() error {
 	if c.config.AuthSecret == "" {
-		return errors.New("Auth Required") //nolint:staticcheck // the text is part of the API
+		return errors.New("Auth Required") // the text is part of the API
 	}
 	cmd, err := Auth(c.config.AuthSecret)
 	if err != nil {
@@ -295,7 +295,7 @@ func (c *Conn) authenticate() error {
 		return err
 	}
 	if frameType == FrameTypeError {
-		return errors.New("Error authenticating " + string(data)) //nolint:staticcheck // the text is part of the API
+		return errors.New("Error authenticating " + string(data)) // the text is part of the API
 	}
 	var answer AuthResponse
 	if err := json.Unmarshal(data, &answer); err != nil {

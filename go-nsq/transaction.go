@@ -85,8 +85,8 @@ func (q *transactionQueue) signal() {
 }
 
 // take appends the commands of all that waits to be written to cmds, and counts
-// them as written.
-func (q *transactionQueue) take(cmds []*Command) []*Command {
+// them as written. unanswered is how many are written and have no answer.
+func (q *transactionQueue) take(cmds []*Command) (_ []*Command, unanswered int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for ; q.written < q.transactions.count; q.written++ {
@@ -98,7 +98,7 @@ func (q *transactionQueue) take(cmds []*Command) []*Command {
 	}
 	q.waitingBytes = 0
 	q.room.Broadcast()
-	return cmds
+	return cmds, q.written
 }
 
 // pop removes the transaction that the next answer belongs to, nil if no answer

@@ -61,7 +61,8 @@ type conn struct {
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
-	entries      []entry
+	batch        batchParser
+	entries      []entry // scratch
 	readDeadline time.Time
 }
 

@@ -50,18 +50,18 @@ func (s *idSource) id(reserved uint64) (id MessageID) {
 	tick, sequence := reserved>>idSequenceBits, reserved&(1<<idSequenceBits-1)
 	v := tick<<(idSequenceBits+idNodeBits) | s.node<<idSequenceBits | sequence
 	for i := len(id) - 2; i >= 0; i -= 2 {
-		copy(id[i:i+2], hexPairs[2*(v&0xff):])
+		pair := hexPairs[v&0xff]
+		id[i], id[i+1] = byte(pair>>8), byte(pair)
 		v >>= 8
 	}
 	return id
 }
 
-// hexPairs is "000102…ff": two digits for each byte value.
-var hexPairs = func() string {
+// hexPairs holds the two digits of each byte value, the first in the high byte.
+var hexPairs = func() (pairs [256]uint16) {
 	const digits = "0123456789abcdef"
-	pairs := make([]byte, 0, 512)
-	for i := range 256 {
-		pairs = append(pairs, digits[i>>4], digits[i&15])
+	for i := range pairs {
+		pairs[i] = uint16(digits[i>>4])<<8 | uint16(digits[i&15])
 	}
-	return string(pairs)
+	return pairs
 }()

@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,9 +31,17 @@ type flight struct {
 }
 
 func newInFlight(k *timekeeper, expire func(*inFlight, []entry)) *inFlight {
-	f := &inFlight{keeper: k, expire: expire}
+	f := &inFlight{keeper: k, expire: expire, set: deadline.NewSet[MessageID, flight](hashID)}
 	f.alarm.ring = f.timeouts
 	return f
+}
+
+// hashID mixes an ID for the table. The IDs of one run differ in few bits, at the
+// end; the factor spreads them.
+func hashID(id MessageID) uint64 {
+	h := binary.LittleEndian.Uint64(id[:])*0xff51afd7ed558ccd + binary.LittleEndian.Uint64(id[8:])
+	h ^= h >> 32
+	return h * 0x9e3779b97f4a7c15
 }
 
 // Len returns how many messages are in flight.

@@ -23,8 +23,8 @@ type lookupLoop struct {
 	http   *lookup.Client
 
 	// mu guards the peers. It may be taken while any other lock of nsqd is
-	// held: nothing else is taken, called or waited for under it but the locks
-	// of the peers.
+	// held: under it nothing is taken but the locks of lookupPending, and nothing
+	// is logged, called or waited for.
 	mu    sync.Mutex
 	peers []*lookupPeer   // in the order of the addresses
 	ctx   context.Context // of run; nil before it and after its end
@@ -112,7 +112,7 @@ func (l *lookupLoop) run(ctx context.Context) error {
 }
 
 func (l *lookupLoop) startLocked(p *lookupPeer) {
-	ctx, cancel := context.WithCancel(l.ctx)
+	ctx, cancel := context.WithCancelCause(l.ctx)
 	p.stop = cancel
 	l.running.Go(func() { p.run(ctx) })
 }
@@ -144,7 +144,6 @@ func (l *lookupLoop) setAddresses(addresses []string) {
 			peers = append(peers, l.peers[i])
 			continue
 		}
-		l.config.log.Info(fmt.Sprintf("LOOKUP(%s): adding peer", addr))
 		p := newLookupPeer(addr, &l.config)
 		peers = append(peers, p)
 		if l.ctx != nil {
@@ -152,11 +151,8 @@ func (l *lookupLoop) setAddresses(addresses []string) {
 		}
 	}
 	for _, p := range l.peers {
-		if !slices.Contains(peers, p) {
-			l.config.log.Info(fmt.Sprintf("LOOKUP(%s): removing peer", p.addr))
-			if p.stop != nil {
-				p.stop()
-			}
+		if !slices.Contains(peers, p) && p.stop != nil {
+			p.stop(errLookupRemoved)
 		}
 	}
 	l.peers = peers

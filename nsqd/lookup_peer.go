@@ -33,7 +33,7 @@ type lookupPeer struct {
 	addr   string
 	config *lookupConfig
 
-	stop    context.CancelFunc // guarded by lookupLoop.mu; nil before the start
+	stop    context.CancelCauseFunc // guarded by lookupLoop.mu; nil before the start
 	pending lookupPending
 	info    atomic.Pointer[lookupPeerInfo] // nil before the first IDENTIFY; stays when the connection breaks
 }
@@ -50,8 +50,17 @@ func newLookupPeer(addr string, config *lookupConfig) *lookupPeer {
 	return &lookupPeer{addr: addr, config: config, pending: lookupPending{ready: make(chan struct{}, 1)}}
 }
 
+// errLookupRemoved is why a peer ends that is no longer configured.
+var errLookupRemoved = errors.New("removed from the nsqlookupds")
+
 // run keeps a session going until ctx ends.
 func (p *lookupPeer) run(ctx context.Context) {
+	p.config.log.Info(fmt.Sprintf("LOOKUP(%s): adding peer", p.addr))
+	defer func() {
+		if context.Cause(ctx) == errLookupRemoved {
+			p.config.log.Info(fmt.Sprintf("LOOKUP(%s): removing peer", p.addr))
+		}
+	}()
 	delay := time.Duration(0)
 	for {
 		began := time.Now()

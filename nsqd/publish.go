@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -121,14 +122,10 @@ func (c *conn) endPublishRun() error { return c.publish(c.run.command, true) }
 // bodies must be copied.
 func (c *conn) publish(command string, inBuffer bool) error {
 	r := &c.run
-	defer func() {
-		clear(r.bodies)
-		r.bodies = r.bodies[:0]
-	}()
+	defer func() { r.bodies = reusable(r.bodies) }()
 	entries := makeEntries(c.svc.ids, r.bodies, r.delayMs, inBuffer, c.entries[:0])
 	n, err := c.put(entries)
-	clear(entries)
-	c.entries = entries[:0]
+	c.entries = reusable(entries)
 	if n > 0 {
 		if err := c.out.answerOK(n); err != nil {
 			return err
@@ -171,11 +168,28 @@ func (c *conn) mpub(params [][]byte) error {
 	if err != nil {
 		return err
 	}
-	entries := makeEntries(c.svc.ids, bodies, 0, false, nil)
-	if _, err := c.put(entries); err != nil {
+	entries := makeEntries(c.svc.ids, bodies, 0, false, c.entries[:0])
+	_, err = c.put(entries)
+	c.entries = reusable(entries)
+	c.batch.reset()
+	if err != nil {
 		return fatalError(protocol.CodeMpubFailed, "MPUB failed "+err.Error(), err)
 	}
 	return c.out.answerOK(1)
+}
+
+// maxReused keeps the scratch memory of an unusually large batch from staying
+// with its connection.
+const maxReused = 1024
+
+// reusable returns the memory of scratch for the next use, without what was in
+// it.
+func reusable[T any](scratch []T) []T {
+	if cap(scratch) > maxReused {
+		return nil
+	}
+	clear(scratch)
+	return scratch[:0]
 }
 
 // readBatch reads the body of an MPUB. Its announced size is checked against the
@@ -200,8 +214,8 @@ func (c *conn) readBatch() ([][]byte, error) {
 	if !validCount(count, opts.MaxBodySize) {
 		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid message count %d", count), nil)
 	}
-	p := batchParser{count: int(count), maxSize: opts.MaxMsgSize}
-	bodies, err := p.read(c.in, int(n)-4)
+	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
+	bodies, err := c.batch.read(c.in, int(n)-4)
 	var bad *batchError
 	if errors.As(err, &bad) {
 		return nil, bad.mpub()
@@ -221,9 +235,15 @@ type batchParser struct {
 	count   int
 	maxSize int64
 
-	at   int   // parsed so far
-	ends []int // of the bodies
-	size int   // of the body that begins at at; 0 where a size is next
+	at   int      // parsed so far
+	ends []int    // of the bodies
+	size int      // of the body that begins at at; 0 where a size is next
+	list [][]byte // what bodies returns
+}
+
+// reset makes the parser ready for another batch.
+func (p *batchParser) reset() {
+	*p = batchParser{ends: reusable(p.ends), list: reusable(p.list)}
 }
 
 // A batchError is what is wrong with one message of a batch.
@@ -281,15 +301,16 @@ func (p *batchParser) ended(cause error) *batchError {
 	return &batchError{index: len(p.ends), inSize: p.size == 0, inBody: p.size > 0, err: cause}
 }
 
-// bodies are the messages of a completely parsed b; they alias it.
+// bodies are the messages of a completely parsed b. They alias b; the list is
+// valid until reset.
 func (p *batchParser) bodies(b []byte) [][]byte {
-	bodies := make([][]byte, p.count)
+	p.list = slices.Grow(p.list[:0], p.count)
 	at := 0
-	for i, end := range p.ends {
-		bodies[i] = b[at+4 : end : end]
+	for _, end := range p.ends {
+		p.list = append(p.list, b[at+4:end:end])
 		at = end
 	}
-	return bodies
+	return p.list
 }
 
 // batchAhead is how much memory an announced batch gets before it has arrived.

@@ -218,7 +218,9 @@ func TestEndDropsRegistrations(t *testing.T) {
 	d.eventually("/nodes", empty)
 }
 
-func TestUnknownErrorDoesNotLoseTheReply(t *testing.T) {
+// TestRefusalIsNotLost: closing with unread input would reset the connection,
+// and the reply with it.
+func TestRefusalIsNotLost(t *testing.T) {
 	d := start(t)
 	c := d.v1()
 	c.send("bad\n")

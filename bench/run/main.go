@@ -49,9 +49,8 @@ func run(binDir, dataDir string) (err error) {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 
-	// The daemons do not end with the signal's context: SIGTERM goes to nsqd
-	// first, while nsqlookupd still listens. (Ctrl-C in a terminal reaches all
-	// of us at once, and the SIGTERM after it changes nothing.)
+	// The daemons do not end with the signal's context, but one after the other:
+	// nsqd first, while nsqlookupd still listens.
 	ctx := context.Background()
 	lookupd, err := env.StartLookupd(ctx, "127.0.0.1:4160", "127.0.0.1:4161", "--broadcast-address=127.0.0.1")
 	if err != nil {
@@ -68,6 +67,7 @@ func run(binDir, dataDir string) (err error) {
 		nsqd.HTTPAddr, lookupd.HTTPAddr, nsqd.HTTPAddr)
 	select {
 	case <-interrupted.Done():
+		fmt.Println("\nstopping")
 		return nil
 	case <-nsqd.Done():
 		return errors.New("nsqd ended by itself")

@@ -63,7 +63,7 @@ func kindOf(fv *fieldValue) string {
 // defaultText returns the remark on the default, nothing where it is empty.
 func defaultText(f *flag.Flag) string {
 	switch f.DefValue {
-	case "", "false", "[]":
+	case "", "false", "0", "0s":
 		return ""
 	}
 	if fv, ok := f.Value.(*fieldValue); ok && fv.own == nil {

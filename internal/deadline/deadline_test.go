@@ -2,18 +2,30 @@ package deadline
 
 import (
 	"cmp"
+	"encoding/binary"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
-// The set is compared with a map through random operations.
+// The set is compared with a map through random operations, with a good hash and
+// with one that collides all the time, at the end of the table too.
 func TestSetAgainstModel(t *testing.T) {
+	for name, hash := range map[string]func(int) uint64{
+		"mixed":     func(k int) uint64 { return uint64(k) * 0x9e3779b97f4a7c15 },
+		"colliding": func(k int) uint64 { return math.MaxUint64 - uint64(k%3)<<60 },
+	} {
+		t.Run(name, func(t *testing.T) { compareSet(t, hash) })
+	}
+}
+
+func compareSet(t *testing.T, hash func(int) uint64) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	var s Set[int, int]
+	s := NewSet[int, int](hash)
 	model := make(map[int]int64)
 	now := int64(0)
 	for range 50_000 {
@@ -123,7 +135,9 @@ func TestHeapGivesMemoryBack(t *testing.T) {
 }
 
 func BenchmarkSetInFlight(b *testing.B) {
-	var s Set[[16]byte, *int]
+	s := NewSet[[16]byte, *int](func(k [16]byte) uint64 {
+		return (binary.LittleEndian.Uint64(k[:]) ^ binary.LittleEndian.Uint64(k[8:])*3) * 0x9e3779b97f4a7c15
+	})
 	var keys [2048][16]byte
 	for i := range keys {
 		keys[i] = [16]byte{byte(i), byte(i >> 8), 7}

@@ -247,7 +247,6 @@ func TestNoGoroutineLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := runtime.NumGoroutine(); after > before {
-		t.Fatalf("%d goroutines, %d before", after, before)
-	}
+	// A goroutine that has said it is done may take a moment to go.
+	eventually(t, func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -51,6 +51,7 @@ func Start(ctx context.Context, path string, log io.Writer, stopTimeout time.Dur
 	d.cmd = exec.CommandContext(ctx, path, args...)
 	d.cmd.Cancel = func() error { return terminate(d.cmd.Process) }
 	d.cmd.WaitDelay = stopTimeout
+	inOwnGroup(d.cmd)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", d.name, err)

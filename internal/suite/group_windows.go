@@ -1,0 +1,12 @@
+package suite
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// inOwnGroup keeps a console's Ctrl-C, which goes to all processes of a group,
+// from a daemon: the program that started it decides what stops when.
+func inOwnGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
