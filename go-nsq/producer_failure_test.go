@@ -68,7 +68,7 @@ func TestProducerRejectsLocally(t *testing.T) {
 // TestProducerErrorInThePipeline: an error belongs to its publish; nsqd then
 // closes the connection, and those behind it fail.
 func TestProducerErrorInThePipeline(t *testing.T) {
-	w, _ := newProducerAndNSQD(t)
+	w := newTestProducer(t, startServer(t, nil).tcpAddr(), testConfig())
 	done := make(chan *ProducerTransaction, 3)
 	for _, size := range []int{1, 1<<20 + 1, 1} {
 		if err := w.PublishAsync("discard", make([]byte, size), done); err != nil {
