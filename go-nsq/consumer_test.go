@@ -439,6 +439,24 @@ func TestConsumerTLSServerName(t *testing.T) {
 	}
 }
 
+// TestConsumerConnectsToTheRest: an nsqd that is down does not keep the consumer
+// from the others, and its error is returned.
+func TestConsumerConnectsToTheRest(t *testing.T) {
+	a, b := startServer(t, nil), startServer(t, nil)
+	r := newTestConsumer(t, "rest", testConfig())
+	r.AddHandler(HandlerFunc(scriptedHandler))
+	err := r.ConnectToNSQDs([]string{a.tcpAddr(), closedPort(t), b.tcpAddr(), a.tcpAddr()})
+	if _, ok := err.(*net.OpError); !ok {
+		t.Errorf("got %v", err)
+	}
+	if n := r.Stats().Connections; n != 2 {
+		t.Errorf("%d connections", n)
+	}
+	if err := r.ConnectToNSQD(a.tcpAddr()); err != ErrAlreadyConnected {
+		t.Errorf("connecting twice gives %v", err)
+	}
+}
+
 // TestConsumerStopUnderLoad: everything that was received is answered.
 func TestConsumerStopUnderLoad(t *testing.T) {
 	s := startServer(t, nil)
