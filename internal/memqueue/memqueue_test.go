@@ -140,9 +140,9 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // Batches through a long queue must not allocate once blocks are in rotation.
 func BenchmarkPutTake(b *testing.B) {
-	type entry struct {
-		p *int
-		n int64
+	type entry struct { // as large as a queue's, and with a pointer
+		_ *int
+		_ int64
 	}
 	q := New[entry](1 << 20)
 	in, out := make([]entry, 100), make([]entry, 100)
