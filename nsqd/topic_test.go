@@ -17,7 +17,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
@@ -205,44 +204,10 @@ func TestCleanRestartKeepsEverything(t *testing.T) {
 	}
 }
 
-// A storage whose writes fail while it is told to.
-type failingStorage struct {
-	storage
-	mu  sync.Mutex
-	err error
-}
-
-func (s *failingStorage) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
-}
-
-func (s *failingStorage) open(name string) (backend, error) {
-	b, err := s.storage.open(name)
-	return &failingBackend{b, s}, err
-}
-
-type failingBackend struct {
-	backend
-	storage *failingStorage
-}
-
-func (b *failingBackend) Put(batch *diskqueue.Batch) error {
-	b.storage.mu.Lock()
-	err := b.storage.err
-	b.storage.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return b.backend.Put(batch)
-}
-
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, func(o *Options) { o.MemQueueSize, o.MaxHeartbeatInterval = 10, time.Hour })
-		disk := &failingStorage{storage: b.env.storage}
-		b.env.storage = disk
+		disk := useFailing(b.NSQD)
 		full := &os.PathError{Op: "write", Path: "t.diskqueue.000000.dat", Err: syscall.ENOSPC}
 
 		// A topic without channels: the publisher is told, nothing is lost.
@@ -369,7 +334,7 @@ func answerAtRandom(client net.Conn, r *rand.Rand, n int) {
 }
 
 func TestMessageIDs(t *testing.T) {
-	s := newIDSource(617)
+	s := newIDSource(617, wallClock)
 	first := s.reserve(5000)
 	next := s.reserve(1)
 	if next < first+5000 {

@@ -2,6 +2,7 @@ package memqueue
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,47 @@ func TestLimits(t *testing.T) {
 	}
 	if n := q.Clear(); n != 3 || q.Len() != 0 || q.Take(make([]int, 1)) != 0 {
 		t.Errorf("Clear() = %d, %d left", n, q.Len())
+	}
+}
+
+// Beyond the limit lie the newest items; what stays keeps its order.
+func TestTakeBeyond(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, limit := range []int{0, 1, 300, 1000} {
+		q := New[int](limit)
+		var model []int
+		next := 0
+		for range 2000 {
+			switch r.IntN(4) {
+			case 0, 1:
+				in := make([]int, r.IntN(200))
+				for i := range in {
+					in[i] = next
+					next++
+				}
+				q.PutBeyond(in)
+				model = append(model, in...)
+			case 2:
+				out := make([]int, r.IntN(300))
+				n := q.Take(out)
+				if !slices.Equal(out[:n], model[:min(len(out), len(model))]) {
+					t.Fatalf("took %d, want %d", out[:n], model[:min(len(out), len(model))])
+				}
+				model = model[n:]
+			case 3:
+				stays := min(len(model), limit)
+				if got := q.TakeBeyond(); !slices.Equal(got, model[stays:]) {
+					t.Fatalf("beyond %d: %d, want %d", limit, got, model[stays:])
+				}
+				model = model[:stays]
+			}
+			first, ok := q.First()
+			if q.Len() != len(model) || ok != (len(model) > 0) || ok && first != model[0] {
+				t.Fatalf("Len() = %d, First() = %d, %v; want %d items", q.Len(), first, ok, len(model))
+			}
+		}
 	}
 }
 
