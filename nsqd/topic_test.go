@@ -275,7 +275,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 		var clients []*conn
 		for i := range 4 {
 			client, server := nsqtest.Pipe()
-			b.conns.join(server, func() { b.handle(server) })
+			b.conns.join(server, 0, func() { b.handle(server) })
 			if _, err := io.WriteString(client, protocol.MagicV2+"SUB t ch\nRDY 50\n"); err != nil {
 				t.Fatal(err)
 			}

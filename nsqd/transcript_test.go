@@ -1,6 +1,7 @@
 package nsqd_test
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,8 +13,9 @@ import (
 )
 
 // The transcripts are written from the protocol spec, not from what nsqd does.
-// Each case has a daemon of its own and is spoken twice: with the client's bytes
-// in as few writes as possible, and byte by byte.
+// Each case has a daemon of its own and is spoken twice: over TCP with the
+// client's bytes in as few writes as possible, and over a Unix socket byte by
+// byte.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/transcripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -31,12 +33,31 @@ func TestTranscripts(t *testing.T) {
 				t.Run(name+"/"+c.Name+"/"+chunks.String(), func(t *testing.T) {
 					t.Parallel()
 					skipMissingFlags(t, c.Flags)
-					d := daemon.Start(t, daemon.Flags(t, c.Flags...))
+					d := daemon.Start(t, daemon.Flags(t, c.Flags...), func(o *nsqd.Options) {
+						if chunks == nsqtest.Bytes {
+							o.TCPAddress = socketPath(t)
+						}
+					})
 					c.Replay(t, d.TCPAddr, d.HTTPAddr, chunks)
 				})
 			}
 		}
 	}
+}
+
+// socketPath returns a free path short enough for a Unix socket, which may have
+// about 100 bytes.
+func socketPath(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "nsqd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "tcp")
 }
 
 // skipMissingFlags skips a case about an option that nsqd does not have yet.

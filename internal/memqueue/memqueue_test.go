@@ -187,9 +187,8 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // Batches through a long queue must not allocate once blocks are in rotation.
 func BenchmarkPutTake(b *testing.B) {
-	type entry [2]*int // as large as what the daemon queues
-	q := New[entry](1 << 20)
-	in, out := make([]entry, 100), make([]entry, 100)
+	q := New[[2]*int](1 << 20) // as large as what topics queue
+	in, out := make([][2]*int, 100), make([][2]*int, 100)
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Put(in)
