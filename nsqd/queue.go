@@ -107,17 +107,20 @@ func (q *queue) restore() error {
 	return nil
 }
 
-// put queues entries, in memory as far as they fit, and returns how many were
-// taken; fewer than all come with an error.
-func (q *queue) put(entries []entry) (int, error) {
-	n := q.memory.Put(entries)
-	if n == len(entries) {
-		return n, nil
+// put queues all entries, in memory as far as they fit, or none where it returns
+// an error. What does not fit is stored first, as only that can fail.
+func (q *queue) put(entries []entry) error {
+	fit := min(max(q.limit-q.memory.Len(), 0), len(entries))
+	if fit < len(entries) {
+		if err := q.store(entries[fit:]); err != nil {
+			return err
+		}
 	}
-	if err := q.store(entries[n:]); err != nil {
-		return n, err
+	if n := q.memory.Put(entries[:fit]); n < fit {
+		// There was room a moment ago; others have been faster.
+		q.memory.PutBeyond(entries[n:fit])
 	}
-	return len(entries), nil
+	return nil
 }
 
 // keep queues entries that were accepted before and must not get lost: what

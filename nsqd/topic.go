@@ -77,31 +77,32 @@ func newTopic(env *env, name string) *Topic {
 	}
 }
 
-// PutMessages accepts entries in order and returns how many it took; fewer than
-// all come with an error: [errExiting], or why they could not be stored. Entries
-// stay the caller's.
-func (t *Topic) PutMessages(entries []entry) (n int, err error) {
+// PutMessages accepts all entries, in order, or none: then it returns
+// [errExiting], or why they could not be stored. Entries stay the caller's.
+func (t *Topic) PutMessages(entries []entry) error {
 	if t.closing.Load() {
-		return 0, errExiting
+		return errExiting
 	}
 	if channels := t.direct.Load(); channels != nil {
-		n = len(entries)
 		if !handOver(*channels, entries) {
 			t.reflow() // not on this way until that channel is well again
 		}
 	} else {
-		n, err = t.queue.put(entries)
+		err := t.queue.put(entries)
 		if t.flowing.Load() {
 			t.reflow()
 		}
+		if err != nil {
+			return err
+		}
 	}
 	size := 0
-	for _, e := range entries[:n] {
+	for _, e := range entries {
 		size += len(e.msg.Body)
 	}
-	t.messages.Add(uint64(n))
+	t.messages.Add(uint64(len(entries)))
 	t.bytes.Add(uint64(size))
-	return n, err
+	return nil
 }
 
 // handOver gives entries to all channels and reports whether each could store
