@@ -1,8 +1,10 @@
 package nsqd
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -348,10 +350,16 @@ func TestKillWithDelayFile(t *testing.T) {
 
 func FuzzDelayFile(f *testing.F) {
 	id := MessageID([]byte("0123456789abcdef"))
-	f.Add(delayFile{kind: topicKind, saved: 1, list: []delay{{id, 5}}}.append(nil))
-	f.Add(delayFile{kind: channelKind, list: []delay{}}.append(nil))
+	for _, file := range []delayFile{
+		{kind: topicKind, saved: 1, list: []delay{{id, 5}}},
+		{kind: channelKind, list: []delay{}},
+	} {
+		b := file.append(nil)
+		f.Add(b[:len(b)-delayTail])
+	}
 	f.Add([]byte(delayMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 		file, err := parseDelays(b)
 		if err != nil {
 			return

@@ -21,8 +21,9 @@
 //
 // Around that path: options.go; nsqd.go (New, Run, the map of topics); message.go
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
-// dirlock_*.go (the data directory); health.go (whether messages can be stored); lookup.go and lookup_peer.go (towards
-// nsqlookupd); http*.go and stats.go (the HTTP API).
+// dirlock_*.go (the data directory); health.go (whether messages can be stored);
+// lookup.go and lookup_peer.go (towards nsqlookupd); http*.go and stats.go (the HTTP
+// API).
 //
 // # Goroutines
 //
@@ -30,7 +31,46 @@
 // metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
 // waits for, one IOLoop per client, which starts, and waits for, the client's
 // messagePump. A topic has a pump only while it has a backlog to move; closing the
-// topic waits for it. An idle topic or channel has no goroutine and no timer.
+// topic waits for it. A channel has a mover (excess.go) only while it has more in
+// memory than it may; closing or deleting the channel waits for that. An idle topic
+// or channel has no goroutine and no timer.
+//
+// # Deferred messages
+//
+// The delay of a deferred publish begins when the message leaves its topic, that of
+// a REQ at once. In a topic such a message is queued as any other. In a channel it
+// waits in memory, in a heap by due time, outside of the queue's limit: about 300
+// bytes for one of 200. A kill loses it there, as it loses all that is in memory.
+//
+// On disk it is an ordinary record, so that every program that knows the queue files
+// finds every message. Its delay is noted beside it: in memory while the daemon runs
+// (a topic whose memory is full keeps some 50 bytes per deferred message that it has
+// spilled), and from a clean stop on in a file, <queue>.deferred.dat, that is this
+// daemon's own. When the record is read, the delay goes on: in a channel until the
+// wall-clock time that was noted, in a topic with all of it. Until then the message
+// counts in the depth, as every record does. Notes are matched by message ID, so a
+// file that is missing, damaged or out of date costs delays, never a message, and
+// brings none back. It stays until the next clean stop: after a kill it still holds
+// for the records that are still there.
+//
+// # Disks that fail
+//
+// A publisher is told when the topic's own queue cannot store a message. All that
+// was accepted before is kept. A channel whose disk fails keeps in memory what it is
+// given, up to about twice its limit; its topic stops handing over on the goroutines
+// of publishers, and at all once the channel has that much. Then messages wait in
+// the topic, for all its channels, until publishers are refused: a topic has one
+// backlog, not one per channel. Up to there, healthy channels get theirs at once. A
+// write that does not return holds up its publisher, and the topic's pump where
+// there is a backlog; by then what they hand over is in the memory of the others.
+//
+// Messages that time out, are requeued or fall due were in memory before and stay
+// there; meanwhile consumers take nothing from disk, or memory would fill with what
+// they read and do not finish. Writes are tried again after 50 ms, later every
+// second, and when one succeeds all goes its usual way again.
+//
+// Timeouts and deferred messages never wait for a disk: they go to memory, beyond
+// the limit if need be, and from there to disk on the channel's mover.
 //
 // # Locks
 //

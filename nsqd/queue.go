@@ -283,20 +283,23 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 	if err != nil {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}
-	n := 0
+	n, nanos := 0, int64(0)
 	for _, r := range records {
 		e, err := decodeEntry(r)
 		if err != nil {
 			q.log.Error("decode stored message", "queue", q.name, "err", err)
 			continue
 		}
-		q.diskNanos.Store(e.msg.Nanos)
+		nanos = e.msg.Nanos
 		if q.resume(&e) {
 			into[n] = e
 			n++
 		}
 	}
 	clear(records)
+	if nanos != 0 {
+		q.diskNanos.Store(nanos)
+	}
 	return n
 }
 
