@@ -29,6 +29,9 @@ func (c *conn) subscribe(params [][]byte) error {
 	if !protocol.IsValidChannelName(params[2]) {
 		return fatalError(protocol.CodeBadChannel, fmt.Sprintf("SUB channel name %q is not valid", params[2]), nil)
 	}
+	if err := c.authorize("SUB", string(params[1]), string(params[2])); err != nil {
+		return err
+	}
 	con, err := c.join(string(params[1]), string(params[2]))
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@
 //	input.go       the bytes that have arrived; commands are parsed where they lie
 //	output.go      frames on their way to the client, gathered and written
 //	identify.go    IDENTIFY: settings checked and agreed on
+//	auth.go        AUTH: who the client is, what it may publish and subscribe to
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels

@@ -71,6 +71,9 @@ type clientStats struct {
 	Deflate        bool       `json:"deflate"`
 	Snappy         bool       `json:"snappy"`
 	UserAgent      string     `json:"user_agent"`
+	Authed         bool       `json:"authed,omitempty"`
+	AuthIdentity   string     `json:"auth_identity,omitempty"`
+	AuthURL        string     `json:"auth_identity_url,omitempty"`
 	TopologyZone   string     `json:"topology_zone"`
 	TopologyRegion string     `json:"topology_region"`
 	PubCounts      []pubCount `json:"pub_counts,omitempty"`
@@ -237,6 +240,9 @@ func (c *conn) stats(topic string) clientStats {
 		UserAgent:      settings.userAgent,
 		TopologyZone:   settings.topologyZone,
 		TopologyRegion: settings.topologyRegion,
+	}
+	if grant := c.grant.Load(); grant != nil {
+		s.Authed, s.AuthIdentity, s.AuthURL = true, grant.Identity, grant.IdentityURL
 	}
 	if con := c.consumer.Load(); con != nil {
 		s.Ready = con.rdy.Load()

@@ -240,32 +240,24 @@ func TestExpiry(t *testing.T) {
 // A bubble is an auth server in memory, in a synctest bubble.
 type bubble struct {
 	*Client
-	network *nsqtest.Network
-	dials   atomic.Int64
-	asked   atomic.Int64
-	answer  func() (status int, body string)
+	dials  atomic.Int64
+	asked  atomic.Int64
+	answer func() (status int, body string)
 }
 
 func startBubble(t *testing.T, config Config) *bubble {
-	b := &bubble{network: nsqtest.NewNetwork(), answer: func() (int, string) { return 200, everything }}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b := &bubble{answer: func() (int, string) { return 200, everything }}
+	dial := nsqtest.ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.asked.Add(1)
 		status, body := b.answer()
 		answering(status, body)(w, r)
-	})}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(b.network) }) // it ends with Close
+	}))
 	config.Addresses = []string{"auth:80"}
-	config.DialContext = func(context.Context, string, string) (net.Conn, error) {
+	config.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		b.dials.Add(1)
-		return b.network.Dial()
+		return dial(ctx, network, addr)
 	}
 	b.Client = newClient(t, config)
-	t.Cleanup(func() {
-		b.Close()
-		_ = server.Shutdown(context.Background()) // waits for those that answer slowly
-		serving.Wait()
-	})
 	return b
 }
 
