@@ -21,13 +21,14 @@ type Channel struct {
 	env       *env
 	queue     *queue
 	deferred  *deferred
+	nearest   *preference // among the consumers; nil without the experiment
 
 	messages   atomic.Uint64 // received from the topic
 	requeued   atomic.Uint64
 	timeouts   atomic.Uint64
-	sampledOut atomic.Uint64 // dropped by a consumer's sample_rate
-	duplicates atomic.Uint64 // dropped because the same ID was in flight to the same client
-	fromMem    atomic.Uint64 // taken from memory for delivery
+	sampledOut atomic.Uint64         // dropped by a consumer's sample_rate
+	duplicates atomic.Uint64         // dropped because the same ID was in flight to the same client
+	fromMemory [places]atomic.Uint64 // taken from memory for delivery, by where to
 	paused     atomic.Bool
 	closing    atomic.Bool // closed or deleted: no consumer may join, messages are dropped
 
@@ -52,6 +53,10 @@ func newChannel(env *env, topicName, name string) *Channel {
 	}
 	c.queue.opened = c.wakeConsumers
 	c.deferred = newDeferred(env.keeper, c.queue.keep)
+	if env.topology != nil {
+		c.nearest = newPreference(c.queue.memory, env.keeper)
+		c.queue.free = c.nearest.free
+	}
 	return c
 }
 
@@ -233,5 +238,8 @@ func (c *Channel) release() (inFlight, deferred []entry) {
 		inFlight = append(inFlight, t.drain()...)
 	}
 	c.env.keeper.unset(&c.deferred.alarm)
+	if c.nearest != nil {
+		c.env.keeper.unset(&c.nearest.alarm)
+	}
 	return inFlight, c.deferred.drain()
 }

@@ -218,6 +218,15 @@ type consumer struct {
 
 	rdy     atomic.Int64 // most messages that may be in flight
 	starved atomic.Bool  // the messagePump sleeps until there is room
+
+	place      place
+	rank       int           // among the channel's consumers; see preference
+	fromMemory atomic.Uint64 // messages taken from memory for it
+
+	// The write under way when that was last looked at, and since when it has been
+	// seen. Guarded by the lock of the channel's preference.
+	write     uint64
+	writeSeen int64
 }
 
 // room is how many more messages may be sent; it may be negative.

@@ -54,6 +54,7 @@ func (c *conn) join(topicName, channelName string) (*consumer, error) {
 		}
 		if err == nil {
 			con := &consumer{conn: c, topic: topic, channel: channel}
+			con.place, con.rank = channel.env.topology.place(c), channel.env.topology.rank(c)
 			con.inFlight = newInFlight(c.svc.keeper, channel.expire)
 			if err = channel.join(con, limit); err == nil {
 				return con, nil

@@ -103,6 +103,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
+		topology:     newTopology(&own, n.log),
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}

@@ -63,6 +63,7 @@ type queue struct {
 	opening sync.Mutex // held while the backend is opened, so that it is opened once
 	deleted bool       // guarded by opening: it is not opened any more
 	opened  func()     // told when there is a backend to wait for; may be nil
+	free    func() int // how many entries beyond the limit consumers wait for; may be nil
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
@@ -91,6 +92,11 @@ func (q *queue) restore() error {
 // taken; fewer than all come with an error.
 func (q *queue) put(entries []entry) (int, error) {
 	n := q.memory.Put(entries)
+	if n < len(entries) && q.free != nil {
+		more := min(q.free(), len(entries)-n)
+		q.memory.PutBeyond(entries[n : n+more])
+		n += more
+	}
 	if n == len(entries) {
 		return n, nil
 	}
