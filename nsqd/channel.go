@@ -20,13 +20,14 @@ type Channel struct {
 	env       *env
 	queue     *queue
 	deferred  *deferred
+	nearest   *preference // among the consumers; nil without the experiment
 
 	messages   atomic.Uint64 // received from the topic
 	requeued   atomic.Uint64
 	timeouts   atomic.Uint64
-	sampledOut atomic.Uint64 // dropped by a consumer's sample_rate
-	duplicates atomic.Uint64 // dropped because the same ID was in flight to the same client
-	fromMem    atomic.Uint64 // taken from memory for delivery
+	sampledOut atomic.Uint64         // dropped by a consumer's sample_rate
+	duplicates atomic.Uint64         // dropped because the same ID was in flight to the same client
+	fromMemory [places]atomic.Uint64 // taken from memory for delivery, by where to
 	paused     atomic.Bool
 	closing    atomic.Bool // closed or deleted: no consumer may join, messages are dropped
 
@@ -58,6 +59,10 @@ func newChannel(env *env, topicName, name string, recovered func()) *Channel {
 		c.wakeConsumers() // they may read from disk again
 		recovered()
 	}
+	if env.topology != nil {
+		c.nearest = newPreference(c.queue.memory, env.keeper)
+		c.queue.free = c.nearest.free
+	}
 	return c
 }
 
@@ -76,7 +81,7 @@ func (c *Channel) accept(entries []entry) (rest []entry) {
 		c.deferred.add(entries)
 		entries = slices.DeleteFunc(slices.Clone(entries), isDeferred)
 	}
-	return entries[c.queue.memory.Put(entries):]
+	return c.queue.remember(entries)
 }
 
 // join adds a consumer. It returns [errExiting] while the channel is being
@@ -231,6 +236,9 @@ func (c *Channel) release() (inFlight, deferred []entry, dues []int64) {
 		inFlight = append(inFlight, t.drain()...)
 	}
 	c.env.keeper.unset(&c.deferred.alarm)
+	if c.nearest != nil {
+		c.env.keeper.unset(&c.nearest.alarm)
+	}
 	deferred, dues = c.deferred.drain()
 	return inFlight, deferred, dues
 }

@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -21,6 +23,9 @@ type service struct {
 
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
+
+	auth *auth.Client    // nil where no client needs AUTH
+	life context.Context // of the daemon: with it end questions that a client waits for
 }
 
 // The states of a client, numbered as in /stats. Source: TCP protocol spec,
@@ -51,6 +56,7 @@ type conn struct {
 	finished   atomic.Uint64
 	requeued   atomic.Uint64
 	identified atomic.Bool
+	grant      atomic.Pointer[auth.Grant] // nil before AUTH
 
 	mu        sync.Mutex
 	pubCounts map[string]uint64 // messages published, by topic
@@ -64,6 +70,7 @@ type conn struct {
 	batch        batchParser
 	entries      []entry // scratch
 	readDeadline time.Time
+	authority    authority
 }
 
 // settings are what a client and the daemon agreed on in IDENTIFY; a new one
@@ -211,6 +218,15 @@ type consumer struct {
 
 	rdy     atomic.Int64 // most messages that may be in flight
 	starved atomic.Bool  // the messagePump sleeps until there is room
+
+	place      place
+	rank       int           // among the channel's consumers; see preference
+	fromMemory atomic.Uint64 // messages taken from memory for it
+
+	// The write under way when that was last looked at, and since when it has been
+	// seen. Guarded by the lock of the channel's preference.
+	write     uint64
+	writeSeen int64
 }
 
 // room is how many more messages may be sent; it may be negative.

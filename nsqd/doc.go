@@ -8,6 +8,7 @@
 //	input.go       the bytes that have arrived; commands are parsed where they lie
 //	output.go      frames on their way to the client, gathered and written
 //	identify.go    IDENTIFY: settings checked and agreed on
+//	auth.go        AUTH: who the client is, what it may publish and subscribe to
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
@@ -15,6 +16,7 @@
 //	delays.go      delays of messages on disk, and over a restart
 //	channel.go     Channel: a queue, its consumers, pause, empty, close
 //	pump.go        messagePump, one per client: RDY, mark in flight, write, flush, heartbeat
+//	topology.go    preference: consumers nearby come first, an experiment
 //	inflight.go    inFlight and deferred: start, finish, touch, take what is due
 //	consume.go     SUB RDY FIN REQ TOUCH CLS: a consumer's words
 //	timekeeper.go  rings when a message has timed out or a deferred one is due
@@ -80,6 +82,7 @@
 //	Topic.mu       … and says so to NSQD.changed; a channel is created or removed
 //	Channel.mu     a consumer joins or leaves
 //	inFlight.mu    one per client; deferred.mu, one per channel
+//	preference.mu  one per channel, with the experiment: who wants messages
 //	timekeeper.mu  an alarm is set
 //	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
 //	health.mu      a queue has failed or recovered
@@ -102,6 +105,9 @@
 //   - A consumer that sleeps because its RDY room is used up is not woken by every
 //     FIN but by the first of a run (starved). The pump sets starved and looks at the
 //     room again before it sleeps, so that no FIN falls between.
+//   - A consumer's claim on messages (preference) is its RDY room when somebody looks.
+//     What it has taken and not yet marked in flight is counted twice for that
+//     moment; it looks again itself when it has marked it.
 //   - An alarm of the timekeeper is not taken back when what it was set for goes
 //     away: that would cost something per message. It rings, finds nothing due and is
 //     set anew.

@@ -38,7 +38,7 @@ const (
 
 // hold queues entries that were accepted before. It waits for no disk.
 func (q *queue) hold(entries []entry) {
-	rest := entries[q.memory.Put(entries):]
+	rest := q.remember(entries)
 	switch {
 	case len(rest) == 0:
 	case q.ephemeral:

@@ -81,7 +81,7 @@ func (c *conn) execute(params [][]byte) error {
 	case "IDENTIFY":
 		return c.identify()
 	case "AUTH":
-		return c.auth(params)
+		return c.authenticate(params)
 	}
 	return fatalError(protocol.CodeInvalid, "invalid command "+string(params[0]), nil)
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -102,6 +103,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
+		topology:     newTopology(&own, n.log),
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}
@@ -111,6 +113,16 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		ids:    newIDSource(own.ID, wallClock),
 		keeper: n.keeper,
 		topic:  n.GetTopic,
+		life:   n.life,
+	}
+	if len(own.AuthHTTPAddresses) > 0 {
+		n.svc.auth = auth.NewClient(auth.Config{
+			Addresses:      own.AuthHTTPAddresses,
+			Method:         own.AuthHTTPRequestMethod,
+			ConnectTimeout: own.HTTPClientConnectTimeout,
+			RequestTimeout: own.HTTPClientRequestTimeout,
+			Log:            n.log,
+		})
 	}
 	n.lookup = newLookup(lookupConfig{
 		addresses:          own.NSQLookupdTCPAddresses,
@@ -197,6 +209,9 @@ func (n *NSQD) Run(ctx context.Context) error {
 		g.Go(func() error { return n.serveHTTP(ctx) })
 	}
 	err := g.Wait()
+	if n.svc.auth != nil {
+		n.svc.auth.Close()
+	}
 	return errors.Join(err, n.closeTopics(), n.lock.release())
 }
 
@@ -362,6 +377,8 @@ func (n *NSQD) identity() lookupIdentity {
 		Hostname:         hostname,
 		HTTPPort:         opts.BroadcastHTTPPort,
 		TCPPort:          opts.BroadcastTCPPort,
+		TopologyRegion:   opts.TopologyRegion,
+		TopologyZone:     opts.TopologyZone,
 		Version:          version.Number,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/logging"
@@ -37,8 +38,21 @@ type Options struct {
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
 	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
-	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd over HTTP"`
-	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd"`
+	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd or an auth server over HTTP"`
+	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd or an auth server"`
+
+	// AuthHTTPAddresses are the auth servers, each host:port or a complete URL.
+	// With any of them, clients must send AUTH before they publish or subscribe.
+	AuthHTTPAddresses     []string `flag:"auth-http-address" cfg:"auth_http_addresses" group:"Network" usage:"<addr>:<port> or URL of an auth server; clients must AUTH then (may be given several times)"`
+	AuthHTTPRequestMethod string   `flag:"auth-http-request-method" group:"Network" usage:"method of HTTP requests to auth servers: get or post"`
+
+	// TopologyRegion and TopologyZone are where this daemon runs. They are told
+	// to nsqlookupd and to clients; see also TopologyAwareConsumption.
+	TopologyRegion string `flag:"topology-region" group:"Network" usage:"region of this nsqd, e.g. of the data center"`
+	TopologyZone   string `flag:"topology-zone" group:"Network" usage:"zone within the region"`
+
+	// Experiments are switched on by name; unknown ones have no effect.
+	Experiments []string `flag:"enable-experiment" group:"Clients" usage:"feature to switch on: topology-aware-consumption (may be given several times)"`
 
 	// MemQueueSize is how many messages each topic and each channel keeps in
 	// memory before they go to disk; 0 sends all to disk.
@@ -89,6 +103,7 @@ func NewOptions() *Options {
 
 		HTTPClientConnectTimeout: 2 * time.Second,
 		HTTPClientRequestTimeout: 5 * time.Second,
+		AuthHTTPRequestMethod:    "get",
 
 		MemQueueSize:    10000,
 		MaxBytesPerFile: 100 << 20,
@@ -123,7 +138,7 @@ func defaultID(hostname string) int64 {
 	return int64(crc32.ChecksumIEEE(sum[:]) % 1024)
 }
 
-// validate returns the first option that is out of range. The first two texts
+// validate returns the first option that is out of range. The first three texts
 // and their order are those that scripts know.
 func (o *Options) validate() error {
 	if o.MaxDeflateLevel < 1 || o.MaxDeflateLevel > 9 {
@@ -131,6 +146,9 @@ func (o *Options) validate() error {
 	}
 	if o.ID < 0 || o.ID >= 1024 {
 		return errors.New("--node-id must be [0,1024)")
+	}
+	if m := o.AuthHTTPRequestMethod; !strings.EqualFold(m, "get") && !strings.EqualFold(m, "post") {
+		return errors.New("--auth-http-request-method must be post or get")
 	}
 	for _, c := range []struct {
 		flag             string

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -23,6 +24,10 @@ type output struct {
 	buf  []byte
 	size int   // gather so many bytes before writing
 	err  error // of the first write that failed; nothing is written after it
+
+	// writes counts the begins and ends of writes: it is odd during one. It may
+	// be read without mu.
+	writes atomic.Uint64
 
 	answered bool // buf holds an answer, not just messages
 	timeout  time.Duration
@@ -157,6 +162,8 @@ func (o *output) flushLocked() error {
 // buffer.
 func (o *output) writeLocked(what net.Buffers) error {
 	defer o.releaseLocked()
+	o.writes.Add(1)
+	defer o.writes.Add(1)
 	if o.err = o.extendDeadlineLocked(); o.err != nil {
 		return o.err
 	}

@@ -89,6 +89,11 @@ func (c *conn) gather(command string) error {
 		return fatalError(protocol.CodeBadMessage, fmt.Sprintf("%s message too big %d > %d", command, n, most), nil)
 	}
 	if body := c.in.peek(int(n)); body != nil {
+		if len(c.run.bodies) == 0 { // those that follow in a run came with it
+			if err := c.mayPublish(command); err != nil {
+				return err
+			}
+		}
 		c.run.bodies = append(c.run.bodies, body)
 		if len(c.run.bodies) == maxRun {
 			return c.endPublishRun()
@@ -101,6 +106,9 @@ func (c *conn) gather(command string) error {
 	body, err := protocol.ReadBody(c.in, int(n))
 	if err != nil {
 		return unreadable(protocol.CodeBadMessage, command+" failed to read message body", err)
+	}
+	if err := c.mayPublish(command); err != nil {
+		return err
 	}
 	c.run.bodies = append(c.run.bodies, body)
 	return c.publish(command, false)
@@ -179,6 +187,9 @@ func (c *conn) mpub(params [][]byte) error {
 		return fatalError(protocol.CodeBadTopic, fmt.Sprintf("E_BAD_TOPIC MPUB topic name %q is not valid", params[1]), nil)
 	}
 	if err := c.beginRun("MPUB", params[1], 0); err != nil {
+		return err
+	}
+	if err := c.mayPublish("MPUB"); err != nil {
 		return err
 	}
 	bodies, err := c.readBatch()

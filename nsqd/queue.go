@@ -79,6 +79,9 @@ type queue struct {
 	excess       excess
 	delays       delays
 	hasDelayFile bool // set by restore, before others use the queue
+
+	// free is how many entries beyond the limit consumers wait for; may be nil.
+	free func() int
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
@@ -107,25 +110,46 @@ func (q *queue) restore() error {
 	return nil
 }
 
+// room is how many entries memory takes now: up to the limit, and what consumers
+// wait for beyond it.
+func (q *queue) room() int {
+	n := max(q.limit-q.memory.Len(), 0)
+	if q.free != nil {
+		n += q.free()
+	}
+	return n
+}
+
+// remember puts into memory as many entries as there is room for, and returns the
+// others.
+func (q *queue) remember(entries []entry) (rest []entry) {
+	rest = entries[q.memory.Put(entries):]
+	if len(rest) > 0 && q.free != nil {
+		n := min(q.free(), len(rest))
+		q.memory.PutBeyond(rest[:n])
+		rest = rest[n:]
+	}
+	return rest
+}
+
 // put queues all entries, in memory as far as they fit, or none where it returns
 // an error. What does not fit is stored first, as only that can fail.
 func (q *queue) put(entries []entry) error {
-	fit := min(max(q.limit-q.memory.Len(), 0), len(entries))
+	fit := min(q.room(), len(entries))
 	if fit < len(entries) {
 		if err := q.store(entries[fit:]); err != nil {
 			return err
 		}
 	}
-	if n := q.memory.Put(entries[:fit]); n < fit {
-		// There was room a moment ago; others have been faster.
-		q.memory.PutBeyond(entries[n:fit])
-	}
+	// There was room for these a moment ago; where others have been faster, they
+	// find it beyond the limit.
+	q.memory.PutBeyond(q.remember(entries[:fit]))
 	return nil
 }
 
 // keep queues entries that were accepted before and must not get lost: what
 // cannot be stored stays in memory for now. It reports whether all is stored.
-func (q *queue) keep(entries []entry) bool { return q.keepRest(entries[q.memory.Put(entries):]) }
+func (q *queue) keep(entries []entry) bool { return q.keepRest(q.remember(entries)) }
 
 // keepRest is keep for what has found memory full.
 func (q *queue) keepRest(entries []entry) bool {

@@ -23,6 +23,7 @@ type env struct {
 	storage      storage
 	health       *health
 	memQueueSize int
+	topology     *topology // nil without the experiment
 
 	// changed is told when a topic or a channel of it (channel != "") has come
 	// into being or has gone, in that order for each name.

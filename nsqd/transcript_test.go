@@ -1,6 +1,9 @@
 package nsqd_test
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +19,40 @@ import (
 // Each case has a daemon of its own and is spoken twice: over TCP with the
 // client's bytes in as few writes as possible, and over a Unix socket byte by
 // byte.
-func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/transcripts/*.txt")
+func TestTranscripts(t *testing.T) { replay(t, "testdata/transcripts/*.txt") }
+
+// Those on a daemon that has an auth server.
+func TestAuthTranscripts(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(grantBySecret))
+	defer server.Close()
+	t.Run("server", func(t *testing.T) { // waits for those that run in parallel
+		replay(t, "testdata/auth/*.txt", "--auth-http-address="+server.URL)
+	})
+}
+
+// grantBySecret is the auth server of testdata/auth.
+func grantBySecret(w http.ResponseWriter, r *http.Request) {
+	answer, known := map[string]string{
+		"all": `{"ttl":3600,"identity":"joe","identity_url":"http://joe/",
+			"authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe","publish"]}]}`,
+		"nobody": `{"ttl":3600,"authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe","publish"]}]}`,
+		"some": `{"ttl":3600,"authorizations":[
+			{"topic":"test","channels":[".*"],"permissions":["subscribe","publish"]},
+			{"topic":"^narrow$","channels":["^ch$"],"permissions":["subscribe","publish"]},
+			{"topic":"^in$","channels":[".*"],"permissions":["publish"]}]}`,
+		"nothing": `{"ttl":3600,"authorizations":[]}`,
+		"broken":  `<html>`,
+	}[r.FormValue("secret")]
+	ip := r.FormValue("remote_ip")
+	if !known || ip != "127.0.0.1" && ip != "" { // the latter over a Unix socket
+		w.WriteHeader(http.StatusForbidden)
+	}
+	_, _ = io.WriteString(w, answer) // nsqd may have gone
+}
+
+// replay speaks the transcripts of pattern to daemons with these flags.
+func replay(t *testing.T, pattern string, flags ...string) {
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("find transcripts: %v, %v", files, err)
 	}
@@ -33,7 +68,7 @@ func TestTranscripts(t *testing.T) {
 				t.Run(name+"/"+c.Name+"/"+chunks.String(), func(t *testing.T) {
 					t.Parallel()
 					skipMissingFlags(t, c.Flags)
-					d := daemon.Start(t, daemon.Flags(t, c.Flags...), func(o *nsqd.Options) {
+					d := daemon.Start(t, daemon.Flags(t, c.Flags...), daemon.Flags(t, flags...), func(o *nsqd.Options) {
 						if chunks == nsqtest.Bytes {
 							o.TCPAddress = socketPath(t)
 						}

@@ -20,8 +20,9 @@ const (
 // A Queue holds up to a limit of items. All methods may be called concurrently.
 // The zero Queue is not usable; call [New].
 type Queue[T any] struct {
-	limit int
-	ready chan struct{} // one token; see Ready
+	limit  int
+	ready  chan struct{} // one token; see Ready
+	notify func()        // in place of ready; may be nil
 
 	length atomic.Int64 // items queued; written under mu
 
@@ -51,6 +52,11 @@ func New[T any](limit int) *Queue[T] {
 // so that every waiting consumer gets its turn and none sleeps beside a queue
 // with items. A token may also find the queue empty.
 func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
+
+// Notify makes q call f where it would put the token into Ready, for an owner that
+// chooses whom to wake. f is called without a lock, and may be called by several
+// goroutines at once. Notify must come before the first item.
+func (q *Queue[T]) Notify(f func()) { q.notify = f }
 
 // Len returns how many items are queued. It never blocks.
 func (q *Queue[T]) Len() int { return int(q.length.Load()) }
@@ -164,6 +170,10 @@ func (q *Queue[T]) Clear() int {
 }
 
 func (q *Queue[T]) signal() {
+	if q.notify != nil {
+		q.notify()
+		return
+	}
 	select {
 	case q.ready <- struct{}{}:
 	default: // the token is there already

@@ -101,6 +101,34 @@ func TestTakeBeyond(t *testing.T) {
 	}
 }
 
+func TestNotify(t *testing.T) {
+	q := New[int](3)
+	told := 0
+	q.Notify(func() { told++ })
+	for _, step := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"Wake of an empty queue", q.Wake, 0},
+		{"Put", func() { q.Put([]int{1, 2, 3}) }, 1},
+		{"Put that does not fit", func() { q.Put([]int{4}) }, 1},
+		{"PutBeyond", func() { q.PutBeyond([]int{4}) }, 2},
+		{"Wake", q.Wake, 3},
+		{"Take that leaves something", func() { q.Take(make([]int, 3)) }, 4},
+		{"Take of the last", func() { q.Take(make([]int, 3)) }, 4},
+	} {
+		if step.do(); told != step.want {
+			t.Errorf("%s: told %d times, want %d", step.name, told, step.want)
+		}
+	}
+	select {
+	case <-q.Ready():
+		t.Error("a token is there too")
+	default:
+	}
+}
+
 // Producers and consumers that come and go: every item arrives once, and no
 // consumer sleeps beside a queue with items. In the bubble a lost wake-up is a
 // deadlock, which fails the test.
