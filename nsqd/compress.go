@@ -83,8 +83,6 @@ const (
 	snappyChunkHead    = 8
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // snappyBuffers are as large as any chunk can get.
 var snappyBuffers = sync.Pool{New: func() any {
 	b := make([]byte, snappyChunkHead+snappy.MaxEncodedLen(snappyMaxChunk))

@@ -1,15 +1,18 @@
 package nsqd
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -23,6 +26,9 @@ type service struct {
 
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
+
+	auth *auth.Client    // nil where no client needs AUTH
+	life context.Context // of the daemon: with it end questions that a client waits for
 }
 
 // The states of a client, numbered as in /stats. Source: TCP protocol spec,
@@ -54,7 +60,8 @@ type conn struct {
 	finished   atomic.Uint64
 	requeued   atomic.Uint64
 	identified atomic.Bool
-	stopping   atomic.Bool // set by stop
+	grant      atomic.Pointer[auth.Grant] // nil before AUTH
+	stopping   atomic.Bool                // set by stop
 
 	mu        sync.Mutex
 	pubCounts map[string]uint64 // messages published, by topic
@@ -71,6 +78,7 @@ type conn struct {
 	batch        batchParser
 	entries      []entry // scratch
 	readDeadline time.Time
+	authority    authority
 }
 
 // settings are what a client and the daemon agreed on in IDENTIFY; a new one
@@ -125,13 +133,14 @@ func remoteAddr(c net.Conn) string {
 	return "@"
 }
 
-// remoteIP is the client's address without port, "" on a Unix socket.
+// remoteIP is the client's address without port, "" on a Unix socket, whose name
+// may look like host:port.
 func (c *conn) remoteIP() string {
-	if _, unix := c.RemoteAddr().(*net.UnixAddr); unix {
-		return ""
-	}
 	host, _, err := net.SplitHostPort(c.addr)
 	if err != nil {
+		return ""
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
 		return ""
 	}
 	return host
@@ -145,6 +154,11 @@ func (c *conn) serve() {
 	close(c.done)
 	if err != nil {
 		c.log.Error(fmt.Sprintf("client(%s) - %s", c.addr, err))
+	}
+	if c.stopping.Load() {
+		// What the messagePump has taken is on its way: it goes out too.
+		pump.Wait()
+		_ = c.out.flush() // there is nothing else to do with an error
 	}
 	c.hangUp(c.lingering(err))
 	pump.Wait()
@@ -279,6 +293,15 @@ type consumer struct {
 
 	rdy     atomic.Int64 // most messages that may be in flight
 	starved atomic.Bool  // the messagePump sleeps until there is room
+
+	place      place
+	rank       int           // among the channel's consumers; see preference
+	fromMemory atomic.Uint64 // messages taken from memory for it
+
+	// The write under way when that was last looked at, and since when it has been
+	// seen. Guarded by the lock of the channel's preference.
+	write     uint64
+	writeSeen int64
 }
 
 // room is how many more messages may be sent; it may be negative.

@@ -29,6 +29,9 @@ func (c *conn) subscribe(params [][]byte) error {
 	if !protocol.IsValidChannelName(params[2]) {
 		return fatalError(protocol.CodeBadChannel, fmt.Sprintf("SUB channel name %q is not valid", params[2]), nil)
 	}
+	if err := c.authorize("SUB", string(params[1]), string(params[2])); err != nil {
+		return err
+	}
 	con, err := c.join(string(params[1]), string(params[2]))
 	if err != nil {
 		return err
@@ -51,6 +54,7 @@ func (c *conn) join(topicName, channelName string) (*consumer, error) {
 		}
 		if err == nil {
 			con := &consumer{conn: c, topic: topic, channel: channel}
+			con.place, con.rank = channel.env.topology.place(c), channel.env.topology.rank(c)
 			con.inFlight = newInFlight(c.svc.keeper, channel.expire)
 			if err = channel.join(con, limit); err == nil {
 				return con, nil
@@ -119,7 +123,7 @@ func (c *conn) fin(params [][]byte) error {
 	}
 	id, err := c.messageID("FIN", params, 2)
 	if err != nil {
-		return errors.Join(c.endRuns(), err)
+		return err
 	}
 	c.fins = append(c.fins, id)
 	if len(c.fins) == maxFinRun {

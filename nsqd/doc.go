@@ -10,19 +10,24 @@
 //	identify.go    IDENTIFY: settings checked and agreed on
 //	upgrade.go     … and the layers it adds: TLS, and a compression inside it
 //	compress.go    snappy and deflate streams, whose memory is borrowed
+//	auth.go        AUTH: who the client is, what it may publish and subscribe to
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
+//	excess.go      what a channel must not lose and its disk does not take yet
+//	delays.go      delays of messages on disk, and over a restart
 //	channel.go     Channel: a queue, its consumers, pause, empty, close
 //	pump.go        messagePump, one per client: RDY, mark in flight, write, flush, heartbeat
+//	topology.go    preference: consumers nearby come first, an experiment
 //	inflight.go    inFlight and deferred: start, finish, touch, take what is due
 //	consume.go     SUB RDY FIN REQ TOUCH CLS: a consumer's words
 //	timekeeper.go  rings when a message has timed out or a deferred one is due
 //
 // Around that path: options.go; nsqd.go (New, Run, the map of topics); message.go
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
-// dirlock_*.go (the data directory); lookup.go and lookup_peer.go (towards
-// nsqlookupd); tls.go (TLS options and their checks); http*.go and stats.go (the HTTP API).
+// dirlock_*.go (the data directory); health.go (whether messages can be stored);
+// lookup.go and lookup_peer.go (towards nsqlookupd); tls.go (TLS options and their
+// checks); http*.go and stats.go (the HTTP API).
 //
 // # Goroutines
 //
@@ -30,7 +35,46 @@
 // the metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
 // waits for, one IOLoop per client, which starts, and waits for, the client's
 // messagePump. A topic has a pump only while it has a backlog to move; closing the
-// topic waits for it. An idle topic or channel has no goroutine and no timer.
+// topic waits for it. A channel has a mover (excess.go) only while it has more in
+// memory than it may; closing or deleting the channel waits for that. An idle topic
+// or channel has no goroutine and no timer.
+//
+// # Deferred messages
+//
+// The delay of a deferred publish begins when the message leaves its topic, that of
+// a REQ at once. In a topic such a message is queued as any other. In a channel it
+// waits in memory, in a heap by due time, outside of the queue's limit: about 300
+// bytes for one of 200. A kill loses it there, as it loses all that is in memory.
+//
+// On disk it is an ordinary record, so that every program that knows the queue files
+// finds every message. Its delay is noted beside it: in memory while the daemon runs
+// (a topic whose memory is full keeps some 50 bytes per deferred message that it has
+// spilled), and from a clean stop on in a file, <queue>.deferred.dat, that is this
+// daemon's own. When the record is read, the delay goes on: in a channel until the
+// wall-clock time that was noted, in a topic with all of it. Until then the message
+// counts in the depth, as every record does. Notes are matched by message ID, so a
+// file that is missing, damaged or out of date costs delays, never a message, and
+// brings none back. It stays until the next clean stop: after a kill it still holds
+// for the records that are still there.
+//
+// # Disks that fail
+//
+// A publisher is told when the topic's own queue cannot store a message. All that
+// was accepted before is kept. A channel whose disk fails keeps in memory what it is
+// given, up to about twice its limit; its topic stops handing over on the goroutines
+// of publishers, and at all once the channel has that much. Then messages wait in
+// the topic, for all its channels, until publishers are refused: a topic has one
+// backlog, not one per channel. Up to there, healthy channels get theirs at once. A
+// write that does not return holds up its publisher, and the topic's pump where
+// there is a backlog; by then what they hand over is in the memory of the others.
+//
+// Messages that time out, are requeued or fall due were in memory before and stay
+// there; meanwhile consumers take nothing from disk, or memory would fill with what
+// they read and do not finish. Writes are tried again after 50 ms, later every
+// second, and when one succeeds all goes its usual way again.
+//
+// Timeouts and deferred messages never wait for a disk: they go to memory, beyond
+// the limit if need be, and from there to disk on the channel's mover.
 //
 // # Locks
 //
@@ -40,23 +84,32 @@
 //	Topic.mu       … and says so to NSQD.changed; a channel is created or removed
 //	Channel.mu     a consumer joins or leaves
 //	inFlight.mu    one per client; deferred.mu, one per channel
+//	preference.mu  one per channel, with the experiment: who wants messages
 //	timekeeper.mu  an alarm is set
+//	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
+//	health.mu      a queue has failed or recovered
 //
 // None of them is held during network or disk I/O, with one exception: NSQD.mu and
 // Topic.mu while a queue that a former run left on disk is opened, which happens
 // once per name. Locks whose whole purpose is I/O (output.mu, metadata.writing,
-// queue.opening, those of the disk queue) are taken last.
+// queue.opening, excess.moveMu, those of the disk queue) are taken last.
 //
 // # What has surprised us
 //
 //   - A topic passes messages to its channels on the publisher's goroutine. Whether
 //     it may is decided under Topic.mu and read without it; see reflowLocked for why
 //     no message is left behind when that changes between the look and the put.
+//   - Memory and disk of a topic are merged by age, since one pump reads both. A
+//     channel's consumers take from whichever is ready first, as nobody can tell
+//     which is older without reading: order is promised nowhere.
 //   - memqueue's token is a baton: who receives it and takes nothing must pass it
 //     on, or a consumer sleeps beside a queue with messages.
 //   - A consumer that sleeps because its RDY room is used up is not woken by every
 //     FIN but by the first of a run (starved). The pump sets starved and looks at the
 //     room again before it sleeps, so that no FIN falls between.
+//   - A consumer's claim on messages (preference) is its RDY room when somebody looks.
+//     What it has taken and not yet marked in flight is counted twice for that
+//     moment; it looks again itself when it has marked it.
 //   - An alarm of the timekeeper is not taken back when what it was set for goes
 //     away: that would cost something per message. It rings, finds nothing due and is
 //     set anew.

@@ -130,5 +130,7 @@ func (n *NSQD) getInfo(http.ResponseWriter, *http.Request, httprouter.Params) (a
 		MaxOutputBufferSize:    opts.MaxOutputBufferSize,
 		MaxOutputBufferTimeout: int64(opts.MaxOutputBufferTimeout),
 		MaxDeflateLevel:        opts.MaxDeflateLevel,
+		TopologyZone:           opts.TopologyZone,
+		TopologyRegion:         opts.TopologyRegion,
 	}, nil
 }

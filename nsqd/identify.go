@@ -96,8 +96,11 @@ func (c *conn) identify() error {
 		MaxDeflateLevel:     opts.MaxDeflateLevel,
 		Snappy:              added.snappy,
 		SampleRate:          s.sampleRate,
+		AuthRequired:        c.svc.auth != nil,
 		OutputBufferSize:    s.outputBufferSize,
 		OutputBufferTimeout: s.outputBufferTimeout.Milliseconds(),
+		TopologyRegion:      opts.TopologyRegion,
+		TopologyZone:        opts.TopologyZone,
 	})
 	if err != nil {
 		return fatalError(protocol.CodeIdentifyFailed, fmt.Sprintf("IDENTIFY failed %s", err), err)
@@ -185,19 +188,4 @@ func (c *conn) readJSONBody(command string) ([]byte, error) {
 		return nil, unreadable(protocol.CodeBadBody, command+" failed to read body", err)
 	}
 	return body, nil
-}
-
-// auth refuses AUTH: this daemon has no auth server to ask. Source: TCP protocol
-// spec, AUTH.
-func (c *conn) auth(params [][]byte) error {
-	if c.state.Load() != stateInit {
-		return fatalError(protocol.CodeInvalid, "cannot AUTH in current state", nil)
-	}
-	if len(params) != 1 {
-		return fatalError(protocol.CodeInvalid, "AUTH invalid number of parameters", nil)
-	}
-	if _, err := c.readJSONBody("AUTH"); err != nil {
-		return err
-	}
-	return fatalError(protocol.CodeAuthDisabled, "AUTH disabled", nil)
 }

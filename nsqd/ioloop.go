@@ -28,6 +28,11 @@ func (c *conn) IOLoop() error {
 				continue
 			}
 		}
+		// What was gathered before the command that failed comes first, and so
+		// does its error.
+		if e := c.endRuns(); e != nil {
+			err = e
+		}
 		var refused *protocol.Error
 		if !errors.As(err, &refused) || c.stopped(err) {
 			return c.goodbye(err)
@@ -79,7 +84,7 @@ func (c *conn) execute(params [][]byte) error {
 	case "IDENTIFY":
 		return c.identify()
 	case "AUTH":
-		return c.auth(params)
+		return c.authenticate(params)
 	}
 	return fatalError(protocol.CodeInvalid, "invalid command "+string(params[0]), nil)
 }
@@ -139,16 +144,14 @@ func (c *conn) stopped(err error) bool {
 	return c.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// goodbye tells the end of a connection that anybody would expect, which is nil,
-// from an error worth a log line.
+// goodbye sends the answers that are left, and tells the end of a connection that
+// anybody would expect, which is nil, from an error worth a log line.
 func (c *conn) goodbye(err error) error {
+	// The client may have closed its side only, and still want the answers. If
+	// it is gone, they are lost with it.
+	_ = c.out.flushAnswers()
 	switch {
-	case c.stopped(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		// A client that closed its side after its last command still wants the
-		// answers. There is nothing else to do with an error.
-		_ = c.out.flush()
-		return nil
-	case errors.Is(err, net.ErrClosed):
+	case c.stopped(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))

@@ -120,7 +120,7 @@ func TestAnswersGatherThroughLayers(t *testing.T) {
 		b := startBubble(t, nil)
 		client, server := nsqtest.Pipe()
 		counting := &countingConn{Conn: server}
-		b.conns.join(counting, func() { b.handle(counting) })
+		b.conns.join(counting, 0, func() { b.handle(counting) })
 		c := nsqtest.Wrap(t, client).Send(protocol.MagicV2)
 		c.CommandBody(`{"feature_negotiation":true,"snappy":true}`, "IDENTIFY").ExpectJSON(new(any))
 		c.StartSnappy()

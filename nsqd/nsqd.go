@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -99,7 +100,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		return nil, errors.Join(err, lock.release())
 	}
 	own := *opts
-	tlsConfig, err := own.resolveTLS()
+	serverTLS, clientTLS, err := own.resolveTLS()
+	if err == nil {
+		err = own.validateRest()
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -118,16 +122,28 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
+		topology:     newTopology(&own, n.log),
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,
-		ids:    newIDSource(own.ID),
+		ids:    newIDSource(own.ID, wallClock),
 		keeper: n.keeper,
-		tls:    tlsConfig,
+		tls:    serverTLS,
 		topic:  n.GetTopic,
+		life:   n.life,
+	}
+	if len(own.AuthHTTPAddresses) > 0 {
+		n.svc.auth = auth.NewClient(auth.Config{
+			Addresses:      own.AuthHTTPAddresses,
+			Method:         own.AuthHTTPRequestMethod,
+			ConnectTimeout: own.HTTPClientConnectTimeout,
+			RequestTimeout: own.HTTPClientRequestTimeout,
+			TLS:            clientTLS,
+			Log:            n.log,
+		})
 	}
 	n.lookup = newLookup(lookupConfig{
 		addresses:          own.NSQLookupdTCPAddresses,
@@ -231,6 +247,9 @@ func (n *NSQD) Run(ctx context.Context) error {
 		g.Go(func() error { return n.serveHTTPS(ctx) })
 	}
 	err := g.Wait()
+	if n.svc.auth != nil {
+		n.svc.auth.Close()
+	}
 	return errors.Join(err, n.closeTopics(), n.lock.release())
 }
 
@@ -396,6 +415,8 @@ func (n *NSQD) identity() lookupIdentity {
 		Hostname:         hostname,
 		HTTPPort:         opts.BroadcastHTTPPort,
 		TCPPort:          opts.BroadcastTCPPort,
+		TopologyRegion:   opts.TopologyRegion,
+		TopologyZone:     opts.TopologyZone,
 		Version:          version.Number,
 	}
 }

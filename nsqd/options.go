@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/logging"
@@ -38,8 +39,21 @@ type Options struct {
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
 	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
-	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd over HTTP"`
-	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd"`
+	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd or an auth server over HTTP"`
+	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd or an auth server"`
+
+	// AuthHTTPAddresses are the auth servers, each host:port or a complete URL.
+	// With any of them, clients must send AUTH before they publish or subscribe.
+	AuthHTTPAddresses     []string `flag:"auth-http-address" cfg:"auth_http_addresses" group:"Network" usage:"<addr>:<port> or URL of an auth server; clients must AUTH then (may be given several times)"`
+	AuthHTTPRequestMethod string   `flag:"auth-http-request-method" group:"Network" usage:"method of HTTP requests to auth servers: get or post"`
+
+	// TopologyRegion and TopologyZone are where this daemon runs. They are told
+	// to nsqlookupd and to clients; see also TopologyAwareConsumption.
+	TopologyRegion string `flag:"topology-region" group:"Network" usage:"region of this nsqd, e.g. of the data center"`
+	TopologyZone   string `flag:"topology-zone" group:"Network" usage:"zone within the region"`
+
+	// Experiments are switched on by name; unknown ones have no effect.
+	Experiments []string `flag:"enable-experiment" group:"Clients" usage:"feature to switch on: topology-aware-consumption (may be given several times)"`
 
 	// MemQueueSize is how many messages each topic and each channel keeps in
 	// memory before they go to disk; 0 sends all to disk.
@@ -61,6 +75,8 @@ type Options struct {
 
 	// ClientTimeout is twice the default heartbeat interval.
 	ClientTimeout          time.Duration
+	MaxConnections         int           `flag:"max-connections" group:"Clients" usage:"TCP connections at a time; 0 for no limit"`
+	MagicTimeout           time.Duration `flag:"magic-timeout" group:"Clients" usage:"time a TCP client has to send the four bytes that choose the protocol"`
 	MaxHeartbeatInterval   time.Duration `flag:"max-heartbeat-interval" group:"Clients" usage:"longest heartbeat interval a client may choose"`
 	MaxRdyCount            int64         `flag:"max-rdy-count" group:"Clients" usage:"largest RDY count of a client"`
 	MaxOutputBufferSize    int64         `flag:"max-output-buffer-size" group:"Clients" usage:"largest output buffer a client may choose, in bytes"`
@@ -105,6 +121,7 @@ func NewOptions() *Options {
 
 		HTTPClientConnectTimeout: 2 * time.Second,
 		HTTPClientRequestTimeout: 5 * time.Second,
+		AuthHTTPRequestMethod:    "get",
 
 		MemQueueSize:    10000,
 		MaxBytesPerFile: 100 << 20,
@@ -121,6 +138,7 @@ func NewOptions() *Options {
 		MaxBodySize:   5 << 20,
 
 		ClientTimeout:          time.Minute,
+		MagicTimeout:           10 * time.Second,
 		MaxHeartbeatInterval:   time.Minute,
 		MaxRdyCount:            2500,
 		MaxOutputBufferSize:    64 << 10,
@@ -142,7 +160,7 @@ func defaultID(hostname string) int64 {
 	return int64(crc32.ChecksumIEEE(sum[:]) % 1024)
 }
 
-// validate returns the first option that is out of range. The first two texts
+// validate returns the first of two options that is out of range. Their texts
 // and their order are those that scripts know.
 func (o *Options) validate() error {
 	if o.MaxDeflateLevel < 1 || o.MaxDeflateLevel > 9 {
@@ -150,6 +168,15 @@ func (o *Options) validate() error {
 	}
 	if o.ID < 0 || o.ID >= 1024 {
 		return errors.New("--node-id must be [0,1024)")
+	}
+	return nil
+}
+
+// validateRest returns the first of the other options that is out of range; those of
+// TLS are checked in between, see resolveTLS.
+func (o *Options) validateRest() error {
+	if m := o.AuthHTTPRequestMethod; !strings.EqualFold(m, "get") && !strings.EqualFold(m, "post") {
+		return errors.New("--auth-http-request-method must be post or get")
 	}
 	for _, c := range []struct {
 		flag             string
@@ -162,6 +189,7 @@ func (o *Options) validate() error {
 		{"max-body-size", o.MaxBodySize, 1, math.MaxInt32},
 		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
+		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
 		{"broadcast-http-port", int64(o.BroadcastHTTPPort), 0, math.MaxUint16},
@@ -175,6 +203,7 @@ func (o *Options) validate() error {
 		value time.Duration
 	}{
 		{"sync-timeout", o.SyncTimeout},
+		{"magic-timeout", o.MagicTimeout},
 		{"msg-timeout", o.MsgTimeout},
 		{"max-msg-timeout", o.MaxMsgTimeout},
 		{"max-req-timeout", o.MaxReqTimeout},

@@ -28,6 +28,10 @@ type output struct {
 
 	compressor compressor // w, or nil for none
 
+	// writes counts the begins and ends of writes: it is odd during one. It may
+	// be read without mu.
+	writes atomic.Uint64
+
 	timeout  time.Duration
 	deadline time.Time // last set on conn
 
@@ -179,6 +183,8 @@ func (o *output) flushLocked() error {
 // buffer.
 func (o *output) writeLocked(what net.Buffers) error {
 	defer o.releaseLocked()
+	o.writes.Add(1)
+	defer o.writes.Add(1)
 	if o.err = o.extendDeadlineLocked(); o.err != nil {
 		return o.err
 	}

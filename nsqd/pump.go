@@ -26,6 +26,7 @@ type pump struct {
 	heartbeat *time.Ticker
 	flushing  *time.Timer
 	armed     bool // flushing runs
+	wants     bool // the channel's preference counts on sub
 
 	entries []entry  // as many as have been allowed at a time so far
 	records [][]byte // of entries read from disk
@@ -39,6 +40,7 @@ func (c *conn) messagePump() {
 	p.refresh()
 	defer p.heartbeat.Stop()
 	defer p.flushing.Stop()
+	defer p.want(false)
 	// An error means that the socket is closed; the IOLoop cleans up.
 	_ = p.loop()
 }
@@ -95,18 +97,51 @@ func (p *pump) wait(memory, disk <-chan struct{}) error {
 // sources returns what to wait on for messages: nil while none may be sent.
 func (p *pump) sources() (memory, disk <-chan struct{}) {
 	s := p.sub
-	if s == nil || s.channel.paused.Load() {
+	if s == nil {
 		return nil, nil
+	}
+	if !p.canDeliver() {
+		p.want(false)
+		return nil, nil
+	}
+	memory, disk = s.channel.queue.ready()
+	if nearest := s.channel.nearest; nearest != nil {
+		p.want(true)
+		memory = nearest.ready[s.rank]
+	}
+	return memory, disk
+}
+
+// canDeliver reports whether messages may be sent. If they may not, the pump is
+// woken when that has changed.
+func (p *pump) canDeliver() bool {
+	s := p.sub
+	if s.channel.paused.Load() {
+		return false
 	}
 	if s.room() <= 0 {
 		// From here on a FIN wakes us; one that came before shows in room.
 		s.starved.Store(true)
 		if s.room() <= 0 {
-			return nil, nil
+			return false
 		}
 	}
 	s.starved.Store(false)
-	return s.channel.queue.ready()
+	return true
+}
+
+// want tells the channel's preference, if it has one, whether the consumer wants
+// messages.
+func (p *pump) want(messages bool) {
+	if p.wants == messages || p.sub == nil || p.sub.channel.nearest == nil {
+		return
+	}
+	p.wants = messages
+	if messages {
+		p.sub.channel.nearest.join(p.sub)
+	} else {
+		p.sub.channel.nearest.leave(p.sub)
+	}
 }
 
 // refresh takes over what the IOLoop has changed.
@@ -151,13 +186,18 @@ func (p *pump) sendHeartbeat() error {
 }
 
 func (p *pump) deliverMemory() error {
+	s := p.sub
 	n := p.allowed()
+	if nearest := s.channel.nearest; nearest != nil {
+		n = nearest.unclaimed(s, n)
+	}
 	if n == 0 {
-		p.sub.channel.queue.memory.Wake()
+		s.channel.queue.memory.Wake()
 		return nil
 	}
-	n = p.sub.channel.queue.takeMemory(p.buffer(n))
-	p.sub.channel.fromMem.Add(uint64(n))
+	n = s.channel.queue.takeMemory(p.buffer(n))
+	s.channel.fromMemory[s.place].Add(uint64(n))
+	s.fromMemory.Add(uint64(n))
 	return p.deliver(p.entries[:n])
 }
 

@@ -39,31 +39,40 @@ type topicStats struct {
 
 // channelStats is one channel of a topic.
 type channelStats struct {
-	Name         string        `json:"channel_name"`
-	Depth        int64         `json:"depth"` // in memory and on disk; neither in flight nor deferred
-	BackendDepth int64         `json:"backend_depth"`
-	InFlight     int64         `json:"in_flight_count"`
-	Deferred     int64         `json:"deferred_count"`
-	Messages     uint64        `json:"message_count"`              // received from the topic
-	FromMemory   uint64        `json:"global_msg_count,omitempty"` // deliveries that did not come from disk
-	Requeued     uint64        `json:"requeue_count"`              // by REQ
-	Timeouts     uint64        `json:"timeout_count"`              // messages not answered in time
-	ClientCount  int           `json:"client_count"`               // consumers, also where Clients is nil
-	Clients      []clientStats `json:"clients"`                    // nil where they were not asked for
-	Paused       bool          `json:"paused"`
-	Latency      latencyStats  `json:"e2e_processing_latency"`
+	Name         string `json:"channel_name"`
+	Depth        int64  `json:"depth"` // in memory and on disk; neither in flight nor deferred
+	BackendDepth int64  `json:"backend_depth"`
+	InFlight     int64  `json:"in_flight_count"`
+	Deferred     int64  `json:"deferred_count"`
+	Messages     uint64 `json:"message_count"` // received from the topic
+	placeCounts
+	Requeued    uint64        `json:"requeue_count"` // by REQ
+	Timeouts    uint64        `json:"timeout_count"` // messages not answered in time
+	ClientCount int           `json:"client_count"`  // consumers, also where Clients is nil
+	Clients     []clientStats `json:"clients"`       // nil where they were not asked for
+	Paused      bool          `json:"paused"`
+	Latency     latencyStats  `json:"e2e_processing_latency"`
+}
+
+// placeCounts are deliveries that did not come from disk, by where they went to;
+// all to Global without the experiment.
+type placeCounts struct {
+	Zone   uint64 `json:"zone_local_msg_count,omitempty"`
+	Region uint64 `json:"region_local_msg_count,omitempty"`
+	Global uint64 `json:"global_msg_count,omitempty"`
 }
 
 // clientStats is one TCP client, as a consumer of a channel or as a producer.
 type clientStats struct {
-	ClientID       string     `json:"client_id"`
-	Hostname       string     `json:"hostname"`
-	Version        string     `json:"version"` // of the protocol
-	RemoteAddress  string     `json:"remote_address"`
-	State          int32      `json:"state"` // 0 init, 3 subscribed, 4 closing
-	Ready          int64      `json:"ready_count"`
-	InFlight       int64      `json:"in_flight_count"`
-	Messages       uint64     `json:"message_count"` // delivered to it
+	ClientID      string `json:"client_id"`
+	Hostname      string `json:"hostname"`
+	Version       string `json:"version"` // of the protocol
+	RemoteAddress string `json:"remote_address"`
+	State         int32  `json:"state"` // 0 init, 3 subscribed, 4 closing
+	Ready         int64  `json:"ready_count"`
+	InFlight      int64  `json:"in_flight_count"`
+	Messages      uint64 `json:"message_count"` // delivered to it
+	placeCounts
 	Finished       uint64     `json:"finish_count"`
 	Requeued       uint64     `json:"requeue_count"`
 	Connected      int64      `json:"connect_ts"` // seconds since 1970
@@ -71,6 +80,9 @@ type clientStats struct {
 	Deflate        bool       `json:"deflate"`
 	Snappy         bool       `json:"snappy"`
 	UserAgent      string     `json:"user_agent"`
+	Authed         bool       `json:"authed,omitempty"`
+	AuthIdentity   string     `json:"auth_identity,omitempty"`
+	AuthURL        string     `json:"auth_identity_url,omitempty"`
 	TopologyZone   string     `json:"topology_zone"`
 	TopologyRegion string     `json:"topology_region"`
 	PubCounts      []pubCount `json:"pub_counts,omitempty"`
@@ -177,11 +189,15 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 func (c *Channel) stats(f statsFilter) channelStats {
 	consumers := c.consumerList()
 	s := channelStats{
-		Name:        c.name,
-		InFlight:    c.inFlightCount(),
-		Deferred:    c.deferred.Len(),
-		Messages:    c.messages.Load(),
-		FromMemory:  c.fromMem.Load(),
+		Name:     c.name,
+		InFlight: c.inFlightCount(),
+		Deferred: c.deferred.Len(),
+		Messages: c.messages.Load(),
+		placeCounts: placeCounts{
+			Zone:   c.fromMemory[inZone].Load(),
+			Region: c.fromMemory[inRegion].Load(),
+			Global: c.fromMemory[elsewhere].Load(),
+		},
 		Requeued:    c.requeued.Load(),
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
@@ -239,9 +255,21 @@ func (c *conn) stats(topic string) clientStats {
 		TopologyRegion: settings.topologyRegion,
 	}
 	c.layers.Load().stats(&s)
+	if grant := c.grant.Load(); grant != nil {
+		s.Authed, s.AuthIdentity, s.AuthURL = true, grant.Identity, grant.IdentityURL
+	}
 	if con := c.consumer.Load(); con != nil {
 		s.Ready = con.rdy.Load()
 		s.InFlight = con.inFlight.Len()
+		n := con.fromMemory.Load()
+		switch con.place {
+		case inZone:
+			s.Zone = n
+		case inRegion:
+			s.Region = n
+		default:
+			s.Global = n
+		}
 	}
 	counts := c.pubCountsCopy()
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
@@ -252,7 +280,9 @@ func (c *conn) stats(topic string) clientStats {
 	return s
 }
 
-// readMemory asks the Go runtime, without stopping the world.
+// readMemory asks the Go runtime, without stopping the world. So the number of
+// objects leaves out the latest ones, which each processor still counts for
+// itself.
 func readMemory() *memoryStats {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/objects:objects"},

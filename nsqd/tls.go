@@ -142,23 +142,22 @@ func (o *Options) rootCAs() (*x509.CertPool, error) {
 }
 
 // resolveTLS checks the TLS options, in the order and with the texts that scripts
-// know, and returns how TLS is served (nil for not at all). A client-auth policy
-// makes TLS required.
-func (o *Options) resolveTLS() (*tls.Config, error) {
+// know. It returns how TLS is served (nil for not at all), and how this daemon asks
+// HTTPS servers. A client-auth policy makes TLS required.
+func (o *Options) resolveTLS() (server, client *tls.Config, err error) {
 	if o.TLSClientAuthPolicy != "" && o.TLSRequired == TLSOptional {
 		o.TLSRequired = TLSRequired
 	}
-	config, err := o.serverTLS()
-	if err != nil {
-		return nil, fmt.Errorf("failed to build TLS config - %w", err)
+	if server, err = o.serverTLS(); err != nil {
+		return nil, nil, fmt.Errorf("failed to build TLS config - %w", err)
 	}
-	if config == nil && o.TLSRequired != TLSOptional {
-		return nil, errors.New("cannot require TLS client connections without TLS key and cert")
+	if server == nil && o.TLSRequired != TLSOptional {
+		return nil, nil, errors.New("cannot require TLS client connections without TLS key and cert")
 	}
-	if _, err := o.clientTLS(); err != nil {
-		return nil, fmt.Errorf("failed to build client TLS config - %w", err)
+	if client, err = o.clientTLS(); err != nil {
+		return nil, nil, fmt.Errorf("failed to build client TLS config - %w", err)
 	}
-	return config, nil
+	return server, client, nil
 }
 
 // warnTLS logs what an operator is likely not to mean.

@@ -20,8 +20,9 @@ const (
 // A Queue holds up to a limit of items. All methods may be called concurrently.
 // The zero Queue is not usable; call [New].
 type Queue[T any] struct {
-	limit int
-	ready chan struct{} // one token; see Ready
+	limit  int
+	ready  chan struct{} // one token; see Ready
+	notify func()        // in place of ready; may be nil
 
 	length atomic.Int64 // items queued; written under mu
 
@@ -51,6 +52,11 @@ func New[T any](limit int) *Queue[T] {
 // so that every waiting consumer gets its turn and none sleeps beside a queue
 // with items. A token may also find the queue empty.
 func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
+
+// Notify makes q call f where it would put the token into Ready, for an owner that
+// chooses whom to wake. f is called without a lock, and may be called by several
+// goroutines at once. Notify must come before the first item.
+func (q *Queue[T]) Notify(f func()) { q.notify = f }
 
 // Len returns how many items are queued. It never blocks.
 func (q *Queue[T]) Len() int { return int(q.length.Load()) }
@@ -102,6 +108,52 @@ func (q *Queue[T]) Take(into []T) int {
 	return n
 }
 
+// TakeBeyond removes and returns, in order, what was put beyond the limit and is
+// still beyond it: the newest items.
+func (q *Queue[T]) TakeBeyond() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	excess := q.Len() - q.limit
+	if excess <= 0 {
+		return nil
+	}
+	items := make([]T, 0, excess)
+	end := q.taken + q.limit // of what stays, counted from the begin of the first block
+	var last *block[T]
+	for b := q.head; b != nil; b = b.next {
+		keep := min(end, len(b.items))
+		end -= keep
+		items = append(items, b.items[keep:]...)
+		clear(b.items[keep:])
+		b.items = b.items[:keep]
+		if last == nil || keep > 0 {
+			last = b
+		}
+	}
+	last.next = nil
+	q.tail = last
+	q.length.Add(-int64(excess))
+	return items
+}
+
+// CountWhile returns how many items, from the oldest on and at most limit, ok
+// holds for. Others may take them meanwhile.
+func (q *Queue[T]) CountWhile(limit int, ok func(T) bool) (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	taken := q.taken
+	for b := q.head; b != nil; b = b.next {
+		for _, item := range b.items[taken:] {
+			if n == limit || !ok(item) {
+				return n
+			}
+			n++
+		}
+		taken = 0
+	}
+	return n
+}
+
 // Wake passes the baton on: call it after receiving from Ready and not taking.
 func (q *Queue[T]) Wake() {
 	if q.Len() > 0 {
@@ -118,6 +170,10 @@ func (q *Queue[T]) Clear() int {
 }
 
 func (q *Queue[T]) signal() {
+	if q.notify != nil {
+		q.notify()
+		return
+	}
 	select {
 	case q.ready <- struct{}{}:
 	default: // the token is there already

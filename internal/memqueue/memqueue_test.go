@@ -2,6 +2,7 @@ package memqueue
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,80 @@ func TestLimits(t *testing.T) {
 	}
 	if n := q.Clear(); n != 3 || q.Len() != 0 || q.Take(make([]int, 1)) != 0 {
 		t.Errorf("Clear() = %d, %d left", n, q.Len())
+	}
+}
+
+// Beyond the limit lie the newest items; what stays keeps its order.
+func TestTakeBeyond(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, limit := range []int{0, 1, 300, 1000} {
+		q := New[int](limit)
+		var model []int
+		next := 0
+		for range 2000 {
+			switch r.IntN(4) {
+			case 0, 1:
+				in := make([]int, r.IntN(200))
+				for i := range in {
+					in[i] = next
+					next++
+				}
+				q.PutBeyond(in)
+				model = append(model, in...)
+			case 2:
+				out := make([]int, r.IntN(300))
+				n := q.Take(out)
+				if !slices.Equal(out[:n], model[:min(len(out), len(model))]) {
+					t.Fatalf("took %d, want %d", out[:n], model[:min(len(out), len(model))])
+				}
+				model = model[n:]
+			case 3:
+				stays := min(len(model), limit)
+				if got := q.TakeBeyond(); !slices.Equal(got, model[stays:]) {
+					t.Fatalf("beyond %d: %d, want %d", limit, got, model[stays:])
+				}
+				model = model[:stays]
+			}
+			if q.Len() != len(model) {
+				t.Fatalf("Len() = %d, want %d", q.Len(), len(model))
+			}
+			bound := next - r.IntN(1000)
+			n := q.CountWhile(300, func(v int) bool { return v < bound })
+			within, _ := slices.BinarySearch(model, bound)
+			if want := min(within, 300, len(model)); n != want {
+				t.Fatalf("CountWhile = %d, want %d", n, want)
+			}
+		}
+	}
+}
+
+func TestNotify(t *testing.T) {
+	q := New[int](3)
+	told := 0
+	q.Notify(func() { told++ })
+	for _, step := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"Wake of an empty queue", q.Wake, 0},
+		{"Put", func() { q.Put([]int{1, 2, 3}) }, 1},
+		{"Put that does not fit", func() { q.Put([]int{4}) }, 1},
+		{"PutBeyond", func() { q.PutBeyond([]int{4}) }, 2},
+		{"Wake", q.Wake, 3},
+		{"Take that leaves something", func() { q.Take(make([]int, 3)) }, 4},
+		{"Take of the last", func() { q.Take(make([]int, 3)) }, 4},
+	} {
+		if step.do(); told != step.want {
+			t.Errorf("%s: told %d times, want %d", step.name, told, step.want)
+		}
+	}
+	select {
+	case <-q.Ready():
+		t.Error("a token is there too")
+	default:
 	}
 }
 
@@ -140,12 +215,8 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // Batches through a long queue must not allocate once blocks are in rotation.
 func BenchmarkPutTake(b *testing.B) {
-	type entry struct {
-		p *int
-		n int64
-	}
-	q := New[entry](1 << 20)
-	in, out := make([]entry, 100), make([]entry, 100)
+	q := New[[2]*int](1 << 20) // as large as what topics queue
+	in, out := make([][2]*int, 100), make([][2]*int, 100)
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Put(in)
