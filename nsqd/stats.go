@@ -238,6 +238,7 @@ func (c *conn) stats(topic string) clientStats {
 		TopologyZone:   settings.topologyZone,
 		TopologyRegion: settings.topologyRegion,
 	}
+	c.layers.Load().stats(&s)
 	if con := c.consumer.Load(); con != nil {
 		s.Ready = con.rdy.Load()
 		s.InFlight = con.inFlight.Len()
