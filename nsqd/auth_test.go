@@ -188,7 +188,7 @@ func TestStopWhileAsking(t *testing.T) {
 		if err := b.stop(); err != nil {
 			t.Error(err)
 		}
-		took(t, start, 0)
+		took(t, start, lingerStop)
 		c.Close()
 	})
 }

@@ -222,7 +222,7 @@ func (c *Channel) delete() error {
 	c.env.log.Info(fmt.Sprintf("CHANNEL(%s): deleting", c.name))
 	c.closing.Store(true)
 	for _, con := range c.consumerList() {
-		con.disconnect()
+		con.stop()
 	}
 	c.release()
 	return c.queue.delete()

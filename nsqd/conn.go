@@ -2,6 +2,7 @@ package nsqd
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -20,6 +21,7 @@ type service struct {
 	log    *slog.Logger
 	ids    *idSource
 	keeper *timekeeper
+	tls    *tls.Config // nil: TLS is not offered
 
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
@@ -51,18 +53,23 @@ type conn struct {
 
 	state      atomic.Int32
 	settings   atomic.Pointer[settings]
+	layers     atomic.Pointer[layers]
 	consumer   atomic.Pointer[consumer] // set by SUB
 	messages   atomic.Uint64            // delivered
 	finished   atomic.Uint64
 	requeued   atomic.Uint64
 	identified atomic.Bool
 	grant      atomic.Pointer[auth.Grant] // nil before AUTH
+	stopping   atomic.Bool                // set by stop
 
 	mu        sync.Mutex
 	pubCounts map[string]uint64 // messages published, by topic
 
 	// Used only by the IOLoop.
 	in           *input
+	wire         *wire        // below the layers, nil without any
+	decompressor decompressor // nil for none
+	mustTLS      bool         // every command but IDENTIFY is refused
 	params       [][]byte
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
@@ -90,10 +97,6 @@ type settings struct {
 
 func newConn(svc *service, c net.Conn) *conn {
 	opts := svc.opts()
-	host, _, err := net.SplitHostPort(remoteAddr(c))
-	if err != nil {
-		host = "" // a Unix socket
-	}
 	nc := &conn{
 		Conn:    c,
 		svc:     svc,
@@ -102,7 +105,9 @@ func newConn(svc *service, c net.Conn) *conn {
 		started: time.Now(),
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		mustTLS: opts.TLSRequired != TLSOptional,
 	}
+	host := nc.remoteIP()
 	s := &settings{
 		clientID:            host,
 		hostname:            host,
@@ -112,12 +117,32 @@ func newConn(svc *service, c net.Conn) *conn {
 		msgTimeout:          opts.MsgTimeout,
 	}
 	nc.settings.Store(s)
+	nc.layers.Store(new(layers))
 	nc.out = newOutput(c, s.heartbeat)
 	nc.in = newInput(c, nc.beforeRead)
 	return nc
 }
 
-func remoteAddr(c net.Conn) string { return c.RemoteAddr().String() }
+// remoteAddr is where a client is: ip:port, or "@" for one on a Unix socket, which
+// has no name as a rule.
+func remoteAddr(c net.Conn) string {
+	if addr := c.RemoteAddr(); addr != nil && addr.String() != "" {
+		return addr.String()
+	}
+	return "@"
+}
+
+// remoteIP is the client's address without port, "" on a Unix socket.
+func (c *conn) remoteIP() string {
+	if _, unix := c.RemoteAddr().(*net.UnixAddr); unix {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(c.addr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
 
 // serve runs the client until its connection ends.
 func (c *conn) serve() {
@@ -128,10 +153,14 @@ func (c *conn) serve() {
 	if err != nil {
 		c.log.Error(fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}
-	c.hangUp(err != nil)
+	c.hangUp(c.lingering(err))
 	pump.Wait()
 	c.leave()
 	c.in.release()
+	c.out.release()
+	if c.decompressor != nil {
+		c.decompressor.release()
+	}
 	c.log.Info(fmt.Sprintf("PROTOCOL(V2): [%s] exiting ioloop", c.addr))
 }
 
@@ -181,20 +210,59 @@ func (c *conn) pubCountsCopy() map[string]uint64 {
 	return maps.Clone(c.pubCounts)
 }
 
-// lingerTime and lingerBytes bound how long and how much is read from a client
-// that is being disconnected.
+// past is a deadline that ends a read at once.
+var past = time.Unix(1, 0)
+
+// stop ends the connection from our side and does not wait for it: commands that
+// have been read are executed, what waits to be sent is sent, then the IOLoop hangs
+// up. All of it is over within a moment, also with a client that takes nothing.
+func (c *conn) stop() {
+	c.stopping.Store(true)
+	c.out.end()
+	_ = c.SetReadDeadline(past) // it fails for a closed socket only, on which no read waits
+}
+
+// setReadDeadline sets when a read fails, the zero time for never; stop says
+// better.
+func (c *conn) setReadDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	if c.stopping.Load() {
+		return c.SetReadDeadline(past)
+	}
+	return nil
+}
+
+// How long a client that is being disconnected is listened to, and lingerBytes at
+// most: after an error, and after stop, when only what is on its way matters.
 const (
-	lingerTime  = time.Second
+	lingerError = time.Second
+	lingerStop  = 10 * time.Millisecond
 	lingerBytes = 1 << 20
 )
 
-// hangUp closes the connection. After an error frame the client may still be
-// sending; closing at once would make the kernel drop the frame with the
-// connection. So the client is told that nothing more will come, and what it
-// sends is read and thrown away for a moment.
-func (c *conn) hangUp(afterError bool) {
-	if tcp, ok := c.Conn.(interface{ CloseWrite() error }); ok && afterError {
-		if tcp.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+// lingering is how long to linger after the IOLoop has ended with err.
+func (c *conn) lingering(err error) time.Duration {
+	switch {
+	case c.stopping.Load():
+		return lingerStop
+	case err != nil:
+		return lingerError
+	}
+	return 0 // the client has left
+}
+
+// hangUp closes the connection. The client may still be sending; closing at once
+// would make the kernel drop what we have sent last with the connection. So the
+// client is told that nothing more will come, and what it sends is read and thrown
+// away for as long as linger says.
+func (c *conn) hangUp(linger time.Duration) {
+	if layer := c.layers.Load().tls; layer != nil {
+		c.out.closeNotify(layer.conn)
+	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && linger > 0 {
+		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(linger)) == nil {
 			buf := make([]byte, 4096)
 			for read := 0; read < lingerBytes; {
 				n, err := c.Conn.Read(buf)
@@ -237,12 +305,6 @@ func (c *consumer) gainedRoom() {
 	if c.starved.Load() {
 		c.wakePump()
 	}
-}
-
-// disconnect ends the client's connection from our side.
-func (c *consumer) disconnect() {
-	// Closing wakes the IOLoop, which cleans up; there is nothing else to do with an error.
-	_ = c.Close()
 }
 
 func fatalError(code, desc string, cause error) *protocol.Error {

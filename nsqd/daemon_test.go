@@ -27,7 +27,7 @@ func startDaemon(t *testing.T, configure ...func(*Options)) *daemon {
 	t.Helper()
 	opts := NewOptions()
 	opts.DataPath = t.TempDir()
-	opts.TCPAddress, opts.HTTPAddress = "127.0.0.1:0", "127.0.0.1:0"
+	opts.TCPAddress, opts.HTTPAddress, opts.HTTPSAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	opts.BroadcastAddress = "127.0.0.1"
 	for _, c := range configure {
 		c(opts)

@@ -8,6 +8,8 @@
 //	input.go       the bytes that have arrived; commands are parsed where they lie
 //	output.go      frames on their way to the client, gathered and written
 //	identify.go    IDENTIFY: settings checked and agreed on
+//	upgrade.go     … and the layers it adds: TLS, and a compression inside it
+//	compress.go    snappy and deflate streams, whose memory is borrowed
 //	auth.go        AUTH: who the client is, what it may publish and subscribe to
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
@@ -24,13 +26,13 @@
 // Around that path: options.go; nsqd.go (New, Run, the map of topics); message.go
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
 // dirlock_*.go (the data directory); health.go (whether messages can be stored);
-// lookup.go and lookup_peer.go (towards nsqlookupd); http*.go and stats.go (the HTTP
-// API).
+// lookup.go and lookup_peer.go (towards nsqlookupd); tls.go (TLS options and their
+// checks); http*.go and stats.go (the HTTP API).
 //
 // # Goroutines
 //
-// Run starts, and waits for, the accept loop, the HTTP server, the timekeeper, the
-// metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
+// Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
+// the metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
 // waits for, one IOLoop per client, which starts, and waits for, the client's
 // messagePump. A topic has a pump only while it has a backlog to move; closing the
 // topic waits for it. A channel has a mover (excess.go) only while it has more in
@@ -111,6 +113,15 @@
 //   - An alarm of the timekeeper is not taken back when what it was set for goes
 //     away: that would cost something per message. It rings, finds nothing due and is
 //     set anew.
+//   - A connection is closed by its IOLoop, not by who wants it gone: closing the
+//     socket would drop what waits to be sent, and TLS would end without a word. So
+//     stop sets deadlines; setReadDeadline and setDeadlineLocked look for it after
+//     they have set another, or a stop that came in between would be lost.
+//   - With layers over the socket the IOLoop's reads tell nothing of what has arrived:
+//     TLS and compressions hold some of it back. Answers are therefore flushed below
+//     them, in wire.Read.
+//   - output.mu is held during a TLS handshake: a heartbeat in between would be
+//     plaintext in it.
 //   - Setting a socket deadline costs as much as a small write, so deadlines are
 //     set a little late and serve many operations.
 package nsqd

@@ -2,6 +2,7 @@ package nsqd
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,11 +15,37 @@ import (
 )
 
 // serveHTTP serves the HTTP API until ctx ends and no request is in progress.
+// Where TLS is required of HTTP too, it tells clients where to find that.
 func (n *NSQD) serveHTTP(ctx context.Context) error {
-	if err := httpapi.Serve(ctx, "HTTP", n.http, n.routes(), n.log); err != nil {
+	var h http.Handler = n.routes()
+	if n.options().TLSRequired == TLSRequired {
+		h = http.HandlerFunc(n.refuseHTTP)
+	}
+	return serving(httpapi.Serve(ctx, "HTTP", n.http, h, n.log))
+}
+
+// serveHTTPS serves the HTTP API over TLS until ctx ends and no request is in
+// progress.
+func (n *NSQD) serveHTTPS(ctx context.Context) error {
+	return serving(httpapi.Serve(ctx, "HTTPS", tls.NewListener(n.https, n.svc.tls), n.routes(), n.log))
+}
+
+func serving(err error) error {
+	if err != nil {
 		return fmt.Errorf("http.Serve() error - %w", err)
 	}
 	return nil
+}
+
+// refuseHTTP answers every plain request where TLS is required. Clients repeat the
+// request on https_port; the blanks in the body are part of the format. Source:
+// nsqd HTTP API, "tls-required and plain HTTP".
+func (n *NSQD) refuseHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set(httpapi.ContentTypeHeader, httpapi.ContentTypeValue)
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(http.StatusForbidden)
+	// A failed write means that the client is gone.
+	_, _ = fmt.Fprintf(w, `{"message": "TLS_REQUIRED", "https_port": %d}`, boundPort(n.https))
 }
 
 // routes returns the HTTP API. Source of all paths, parameters, answers and

@@ -48,7 +48,8 @@ type identifyResponse struct {
 	TopologyZone        string `json:"topology_zone"`
 }
 
-// defaultDeflateLevel is reported while deflate is off.
+// defaultDeflateLevel is for clients that do not choose, and reported while deflate
+// is off.
 const defaultDeflateLevel = 6
 
 func (c *conn) identify() error {
@@ -69,12 +70,18 @@ func (c *conn) identify() error {
 	if refused != nil {
 		return refused
 	}
+	var added upgrade
+	if req.FeatureNegotiation {
+		if added, err = c.negotiate(&req, opts); err != nil {
+			return err
+		}
+	}
 	c.settings.Store(s)
 	c.identified.Store(true)
 	if err := c.out.configure(s.outputBufferSize, s.heartbeat); err != nil {
 		return err
 	}
-	c.wakePump()
+	defer c.wakePump()
 	if !req.FeatureNegotiation {
 		return c.out.answer(protocol.FrameResponse, "OK")
 	}
@@ -83,8 +90,11 @@ func (c *conn) identify() error {
 		Version:             version.Number,
 		MaxMsgTimeout:       opts.MaxMsgTimeout.Milliseconds(),
 		MsgTimeout:          s.msgTimeout.Milliseconds(),
-		DeflateLevel:        min(defaultDeflateLevel, opts.MaxDeflateLevel),
+		TLSv1:               added.tls,
+		Deflate:             added.deflate,
+		DeflateLevel:        added.level,
 		MaxDeflateLevel:     opts.MaxDeflateLevel,
+		Snappy:              added.snappy,
 		SampleRate:          s.sampleRate,
 		AuthRequired:        c.svc.auth != nil,
 		OutputBufferSize:    s.outputBufferSize,
@@ -94,6 +104,9 @@ func (c *conn) identify() error {
 	})
 	if err != nil {
 		return fatalError(protocol.CodeIdentifyFailed, fmt.Sprintf("IDENTIFY failed %s", err), err)
+	}
+	if added.any() {
+		return c.upgrade(string(resp), added)
 	}
 	return c.out.answer(protocol.FrameResponse, string(resp))
 }

@@ -17,7 +17,7 @@ import (
 // fills it borrows a large one for as long as it does.
 type input struct {
 	r io.Reader
-	// beforeRead is called when all that has arrived is used up: slices of the
+	// beforeRead is called when all that r has given is used up: slices of the
 	// buffer that were handed out become invalid when it returns. An error ends
 	// reading.
 	beforeRead func() error
@@ -159,6 +159,22 @@ func (in *input) release() {
 		in.large, in.buf = nil, in.small
 		in.start, in.end = 0, 0
 	}
+}
+
+// takeOver returns a reader of all that is not used yet, and leaves in without a
+// source: use must follow.
+func (in *input) takeOver() io.Reader {
+	r := in.r
+	if in.buffered() > 0 {
+		r = io.MultiReader(bytes.NewReader(bytes.Clone(in.buf[in.start:in.end])), r)
+	}
+	in.start, in.end = 0, 0
+	return r
+}
+
+// use makes r the source.
+func (in *input) use(r io.Reader, beforeRead func() error) {
+	in.r, in.beforeRead = r, beforeRead
 }
 
 // unread puts b back in front of what has arrived, of which it was the end.

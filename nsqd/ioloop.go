@@ -34,7 +34,7 @@ func (c *conn) IOLoop() error {
 			err = e
 		}
 		var refused *protocol.Error
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &refused) || c.stopped(err) {
 			return c.goodbye(err)
 		}
 		c.log.Error(fmt.Sprintf("[%s] - %s", c.addr, refused))
@@ -52,6 +52,9 @@ func (c *conn) IOLoop() error {
 // execute runs one command. Errors of type [protocol.Error] are for the client.
 // Source: TCP protocol spec, "Client states" (dispatch order).
 func (c *conn) execute(params [][]byte) error {
+	if c.mustTLS && string(params[0]) != "IDENTIFY" {
+		return fatalError(protocol.CodeInvalid, fmt.Sprintf("cannot %s in current state (TLS required)", params[0]), nil)
+	}
 	switch string(params[0]) {
 	case "FIN":
 		return c.fin(params)
@@ -92,6 +95,12 @@ func (c *conn) beforeRead() error {
 	if err := c.endRuns(); err != nil {
 		return err
 	}
+	return c.beforeWait()
+}
+
+// beforeWait is the part of beforeRead that is for the socket: with layers over it
+// there are reads that do not get so far.
+func (c *conn) beforeWait() error {
 	if err := c.out.flushAnswers(); err != nil {
 		return err
 	}
@@ -120,14 +129,19 @@ func (c *conn) extendReadDeadline() error {
 			return nil
 		}
 		c.readDeadline = time.Time{}
-		return c.SetReadDeadline(time.Time{})
+		return c.setReadDeadline(time.Time{})
 	}
 	now := time.Now()
 	if left := c.readDeadline.Sub(now); left >= 2*interval && left <= 3*interval {
 		return nil
 	}
 	c.readDeadline = now.Add(2*interval + interval/16)
-	return c.SetReadDeadline(c.readDeadline)
+	return c.setReadDeadline(c.readDeadline)
+}
+
+// stopped reports whether a read failed because of stop.
+func (c *conn) stopped(err error) bool {
+	return c.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // goodbye sends the answers that are left, and tells the end of a connection that
@@ -137,7 +151,12 @@ func (c *conn) goodbye(err error) error {
 	// it is gone, they are lost with it.
 	_ = c.out.flushAnswers()
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case c.stopped(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// A client that closed its side after its last command still wants what
+		// is on its way. There is nothing else to do with an error.
+		_ = c.out.flush()
+		return nil
+	case errors.Is(err, net.ErrClosed):
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))

@@ -29,6 +29,7 @@ type NSQD struct {
 	lock     *dirLock
 	tcp      net.Listener
 	http     net.Listener // nil for none
+	https    net.Listener // nil for none
 	env      *env
 	svc      *service
 	keeper   *timekeeper
@@ -57,16 +58,27 @@ func New(opts *Options) (*NSQD, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.tcp, err = listen(opts.TCPAddress); err != nil {
-		return nil, errors.Join(err, n.lock.release())
-	}
-	if opts.HTTPAddress != "" {
-		if n.http, err = listen(opts.HTTPAddress); err != nil {
-			return nil, errors.Join(err, n.tcp.Close(), n.lock.release())
-		}
+	if err := n.listen(opts); err != nil {
+		return nil, errors.Join(err, n.closeListeners(), n.lock.release())
 	}
 	n.resolveBroadcastPorts()
 	return n, nil
+}
+
+// listen opens the listeners.
+func (n *NSQD) listen(opts *Options) (err error) {
+	if n.tcp, err = listen(network(opts.TCPAddress), opts.TCPAddress); err != nil {
+		return err
+	}
+	if opts.HTTPAddress != "" {
+		if n.http, err = listen(network(opts.HTTPAddress), opts.HTTPAddress); err != nil {
+			return err
+		}
+	}
+	if opts.HTTPSAddress != "" && n.svc.tls != nil {
+		n.https, err = listen("tcp", opts.HTTPSAddress)
+	}
+	return err
 }
 
 // newNSQD makes a daemon without listeners.
@@ -87,11 +99,15 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err := opts.validate(); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
+	own := *opts
+	serverTLS, clientTLS, err := own.resolveTLS()
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
 	names, err := diskqueue.List(n.dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("list data-path: %w", err), lock.release())
 	}
-	own := *opts
 	n.opts.Store(&own)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.keeper = newTimekeeper(clock{start: n.started})
@@ -112,6 +128,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		log:    n.log,
 		ids:    newIDSource(own.ID, wallClock),
 		keeper: n.keeper,
+		tls:    serverTLS,
 		topic:  n.GetTopic,
 		life:   n.life,
 	}
@@ -121,6 +138,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 			Method:         own.AuthHTTPRequestMethod,
 			ConnectTimeout: own.HTTPClientConnectTimeout,
 			RequestTimeout: own.HTTPClientRequestTimeout,
+			TLS:            clientTLS,
 			Log:            n.log,
 		})
 	}
@@ -135,18 +153,24 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	})
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
+	n.warnTLS(&own)
 	return n, nil
 }
 
 func (n *NSQD) options() *Options { return n.opts.Load() }
 
-// listen opens a TCP listener, or one on a Unix socket where addr is not
-// host:port.
-func listen(addr string) (net.Listener, error) {
-	network := "tcp"
+// network is "unix" for an address that is not host:port.
+func network(addr string) string {
 	if _, _, err := net.SplitHostPort(addr); err != nil {
-		network = "unix"
+		return "unix"
 	}
+	return "tcp"
+}
+
+// listen opens one listener. That of a Unix socket removes the file when it is
+// closed; a file that is there already is an error, since another process may
+// serve it.
+func listen(network, addr string) (net.Listener, error) {
 	l, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
@@ -188,6 +212,14 @@ func (n *NSQD) HTTPAddr() net.Addr {
 	return n.http.Addr()
 }
 
+// HTTPSAddr is where HTTPS is served, or nil.
+func (n *NSQD) HTTPSAddr() net.Addr {
+	if n.https == nil {
+		return nil
+	}
+	return n.https.Addr()
+}
+
 // Run serves until ctx ends or a part fails, and then stops cleanly: it
 // disconnects everybody, and stores every message that is not ephemeral. It
 // returns why it stopped, or what could not be stored.
@@ -208,6 +240,9 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if n.http != nil {
 		g.Go(func() error { return n.serveHTTP(ctx) })
 	}
+	if n.https != nil {
+		g.Go(func() error { return n.serveHTTPS(ctx) })
+	}
 	err := g.Wait()
 	if n.svc.auth != nil {
 		n.svc.auth.Close()
@@ -217,7 +252,7 @@ func (n *NSQD) Run(ctx context.Context) error {
 
 func (n *NSQD) closeListeners() error {
 	var err error
-	for _, l := range []net.Listener{n.tcp, n.http} {
+	for _, l := range []net.Listener{n.tcp, n.http, n.https} {
 		if l != nil {
 			err = errors.Join(err, l.Close())
 		}

@@ -33,6 +33,7 @@ type Options struct {
 
 	TCPAddress        string `flag:"tcp-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for TCP clients"`
 	HTTPAddress       string `flag:"http-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for HTTP; empty for none"`
+	HTTPSAddress      string `flag:"https-address" group:"Network" usage:"<addr>:<port> for HTTPS, which needs --tls-cert and --tls-key; empty for none"`
 	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd (default: host name)"`
 	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
@@ -83,7 +84,23 @@ type Options struct {
 	MinOutputBufferTimeout time.Duration `flag:"min-output-buffer-timeout" group:"Clients" usage:"shortest such time a client may choose"`
 	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
 	MaxChannelConsumers    int           `flag:"max-channel-consumers" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
-	MaxDeflateLevel        int           `flag:"max-deflate-level" group:"Clients" usage:"highest deflate level a client may choose, [1,9]"`
+
+	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
+	// both are needed.
+	TLSCert string `flag:"tls-cert" group:"TLS and compression" usage:"path to a certificate file (PEM)"`
+	TLSKey  string `flag:"tls-key" group:"TLS and compression" usage:"path to its key file (PEM)"`
+	// TLSClientAuthPolicy is "require" (any certificate) or "require-verify" (one
+	// that leads to TLSRootCAFile, or else to a root of the system). Any other text
+	// but "" asks for no certificate. All of them make TLS required.
+	TLSClientAuthPolicy string `flag:"tls-client-auth-policy" group:"TLS and compression" usage:"client certificates: require (any) or require-verify; makes TLS required"`
+	TLSRootCAFile       string `flag:"tls-root-ca-file" group:"TLS and compression" usage:"path to the certificates (PEM) that client certificates must lead to (default: those of the system)"`
+
+	TLSRequired   TLSRequirement `flag:"tls-required" group:"TLS and compression" usage:"require TLS of clients: true, false or tcp-https, which leaves plain HTTP open"`
+	TLSMinVersion TLSVersion     `flag:"tls-min-version" group:"TLS and compression" usage:"least TLS version: tls1.0, tls1.1, tls1.2 or tls1.3"`
+
+	Deflate         bool `flag:"deflate" group:"TLS and compression" usage:"offer deflate compression to clients"`
+	MaxDeflateLevel int  `flag:"max-deflate-level" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
+	Snappy          bool `flag:"snappy" group:"TLS and compression" usage:"offer snappy compression to clients"`
 }
 
 // NewOptions returns the defaults.
@@ -99,6 +116,7 @@ func NewOptions() *Options {
 
 		TCPAddress:       "0.0.0.0:4150",
 		HTTPAddress:      "0.0.0.0:4151",
+		HTTPSAddress:     "0.0.0.0:4152",
 		BroadcastAddress: hostname,
 
 		HTTPClientConnectTimeout: 2 * time.Second,
@@ -127,7 +145,11 @@ func NewOptions() *Options {
 		MaxOutputBufferTimeout: 30 * time.Second,
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
-		MaxDeflateLevel:        6,
+
+		TLSMinVersion:   defaultTLSVersion,
+		Deflate:         true,
+		MaxDeflateLevel: 6,
+		Snappy:          true,
 	}
 }
 

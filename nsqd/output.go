@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -20,7 +21,7 @@ import (
 type output struct {
 	mu   sync.Mutex // guards all below; held for one burst of frames, and while writing them
 	conn net.Conn
-	w    io.Writer // conn, or a layer over it
+	w    io.Writer // conn, or the topmost layer over it
 	buf  []byte
 	size int   // gather so many bytes before writing
 	err  error // of the first write that failed; nothing is written after it
@@ -29,9 +30,13 @@ type output struct {
 	// be read without mu.
 	writes atomic.Uint64
 
-	answered bool // buf holds an answer, not just messages
+	compressor compressor // w, or nil for none
+
 	timeout  time.Duration
 	deadline time.Time // last set on conn
+
+	answered atomic.Bool // buf holds an answer, not just messages; written under mu
+	ending   atomic.Bool // set by end
 }
 
 // defaultOutputBufferSize is for clients that do not choose. Source: TCP protocol
@@ -57,9 +62,19 @@ func (o *output) configure(size int, timeout time.Duration) error {
 	o.size, o.timeout = size, timeout
 	o.deadline = time.Time{}
 	if timeout == 0 && err == nil {
-		err = o.conn.SetWriteDeadline(time.Time{})
+		err = o.setDeadlineLocked(time.Time{})
 	}
 	return err
+}
+
+// respondLocked sends a response frame, and what is before it, now.
+func (o *output) respondLocked(data string) error {
+	if o.err != nil {
+		return o.err
+	}
+	o.borrowLocked()
+	o.buf = protocol.AppendFrame(o.buf, protocol.FrameResponse, []byte(data))
+	return o.flushLocked()
 }
 
 // answer adds a response or error frame, to be flushed before the IOLoop waits.
@@ -71,7 +86,7 @@ func (o *output) answer(t protocol.FrameType, data string) error {
 	}
 	o.borrowLocked()
 	o.buf = protocol.AppendFrame(o.buf, t, []byte(data))
-	o.answered = true
+	o.answered.Store(true)
 	return o.flushFullLocked()
 }
 
@@ -86,7 +101,7 @@ func (o *output) answerOK(n int) error {
 	for range n {
 		o.buf = append(o.buf, okFrame...)
 	}
-	o.answered = true
+	o.answered.Store(true)
 	return o.flushFullLocked()
 }
 
@@ -120,11 +135,17 @@ func (o *output) deliver(entries []entry) error {
 	return o.flushFullLocked()
 }
 
-// flushAnswers writes everything if it contains an answer.
+// flushAnswers writes everything if it contains an answer. Otherwise it does not
+// wait for mu: a client may write FINs for as long as its socket takes them, before
+// it reads what the messagePump is writing meanwhile. If the IOLoop waited for that,
+// neither would read.
 func (o *output) flushAnswers() error {
+	if !o.answered.Load() {
+		return nil // a write that failed has closed the socket: the next read tells
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.answered {
+	if !o.answered.Load() {
 		return o.err
 	}
 	return o.flushLocked()
@@ -172,6 +193,9 @@ func (o *output) writeLocked(what net.Buffers) error {
 	} else {
 		_, o.err = what.WriteTo(o.w)
 	}
+	if o.err == nil && o.compressor != nil {
+		o.err = o.compressor.Flush()
+	}
 	if o.err != nil {
 		// The IOLoop must not go on reading from a client that cannot be
 		// answered: closing wakes it.
@@ -191,22 +215,79 @@ func (o *output) extendDeadlineLocked() error {
 	if o.deadline.Sub(now) >= o.timeout {
 		return nil
 	}
-	o.deadline = now.Add(o.timeout + o.timeout/8)
-	return o.conn.SetWriteDeadline(o.deadline)
+	return o.setDeadlineLocked(now.Add(o.timeout + o.timeout/8))
+}
+
+// setDeadlineLocked sets when a write fails, the zero time for never; end says
+// better.
+func (o *output) setDeadlineLocked(t time.Time) error {
+	o.deadline = t
+	if err := o.conn.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	if o.ending.Load() {
+		return o.conn.SetWriteDeadline(time.Now().Add(lastWords))
+	}
+	return nil
+}
+
+// lastWords is how long the last writes on a connection may take.
+const lastWords = time.Second
+
+// end gives a write in progress, and each one after it, no more than lastWords. It
+// does not wait for them.
+func (o *output) end() {
+	o.ending.Store(true)
+	// It fails for a closed socket only, on which no write waits.
+	_ = o.conn.SetWriteDeadline(time.Now().Add(lastWords))
+}
+
+// closeNotify tells the client that the stream ends here: without it a client
+// cannot tell the end from a cut.
+func (o *output) closeNotify(t *tls.Conn) {
+	o.end()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		_ = t.CloseWrite() // the client may be gone
+	}
+}
+
+// release ends the output and returns what it has borrowed. Nothing can be written
+// any more.
+func (o *output) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = net.ErrClosed
+	}
+	o.releaseLocked()
+	if o.compressor != nil {
+		o.compressor.release()
+		o.compressor, o.w = nil, o.conn
+	}
 }
 
 func (o *output) borrowLocked() {
 	if o.buf == nil {
-		o.buf = (*outputBuffers.Get().(*[]byte))[:0]
+		o.buf = borrowBuffer()
 	}
 }
+
+func (o *output) releaseLocked() {
+	returnBuffer(o.buf)
+	o.buf = nil
+	o.answered.Store(false)
+}
+
+// borrowBuffer returns an empty buffer of at least defaultOutputBufferSize.
+func borrowBuffer() []byte { return (*outputBuffers.Get().(*[]byte))[:0] }
 
 // maxPooledBuffer keeps buffers that grew for one large frame out of the pools.
 const maxPooledBuffer = 128 << 10
 
-func (o *output) releaseLocked() {
-	if b := o.buf; cap(b) > 0 && cap(b) <= maxPooledBuffer {
+func returnBuffer(b []byte) {
+	if cap(b) > 0 && cap(b) <= maxPooledBuffer {
 		outputBuffers.Put(&b)
 	}
-	o.buf, o.answered = nil, false
 }

@@ -61,12 +61,17 @@ func (s *connSet) clients() []*conn {
 	return list
 }
 
-// close disconnects everybody and waits until they are gone.
+// close disconnects everybody and waits until they are gone, which takes a moment
+// at most.
 func (s *connSet) close() {
 	s.mu.Lock()
 	s.closed = true
-	for c := range s.conns {
-		_ = c.Close() // it wakes the IOLoop, which cleans up
+	for c, client := range s.conns {
+		if client != nil {
+			client.stop()
+		} else {
+			_ = c.Close() // it wakes who waits for the magic
+		}
 	}
 	s.mu.Unlock()
 	s.active.Wait()
@@ -146,7 +151,7 @@ func (n *NSQD) handle(c net.Conn) {
 		n.log.Error(fmt.Sprintf("client(%s) bad protocol magic '%s'", addr, magic[:]))
 		_ = client.out.answer(protocol.FrameError, protocol.CodeBadProtocol)
 		_ = client.out.flush() // the client may be gone
-		client.hangUp(true)
+		client.hangUp(lingerError)
 		return
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {

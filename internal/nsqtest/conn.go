@@ -76,21 +76,8 @@ func (c *Conn) Timeout(d time.Duration) *Conn {
 	return c
 }
 
-// Layer puts TLS or a compression between the Conn and its socket. What has
-// been read ahead is the first the new layer reads.
-func (c *Conn) Layer(wrap func(net.Conn) io.ReadWriter) *Conn {
-	layer := wrap(readAhead{c.socket, c.r})
-	c.r, c.w = bufio.NewReader(layer), layer
-	return c
-}
-
-// readAhead is a connection part of whose input is in a buffer already.
-type readAhead struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (c readAhead) Read(b []byte) (int, error) { return c.r.Read(b) }
+// use makes the Conn speak over rw.
+func (c *Conn) use(rw io.ReadWriter) { c.r, c.w = bufio.NewReader(rw), rw }
 
 // Send writes the bytes as they are.
 func (c *Conn) Send(raw string) *Conn {
@@ -264,6 +251,15 @@ func (c *Conn) expect(want protocol.FrameType) string {
 func (c *Conn) ExpectOK() *Conn {
 	c.t.Helper()
 	return c.ExpectResponse("OK")
+}
+
+// TryReadOK reads the answer OK and returns what came instead.
+func (c *Conn) TryReadOK() error {
+	frame, err := c.read()
+	if err == nil && frame != (Frame{protocol.FrameResponse, "OK"}) {
+		err = fmt.Errorf("got %v, want OK", frame)
+	}
+	return err
 }
 
 // ExpectResponse reads a response frame with exactly this data.

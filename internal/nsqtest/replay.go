@@ -34,8 +34,15 @@ func (c Chunks) String() string {
 // answer differs.
 func (c Case) Replay(t testing.TB, tcpAddr, httpAddr string, chunks Chunks) {
 	t.Helper()
+	c.ReplayOver(t, func() *Conn { return DialSilent(t, tcpAddr) }, httpAddr, chunks)
+}
+
+// ReplayOver is Replay over connections that dial makes. Nothing must have been
+// sent on them that shows in the answers; see [Conn.SkipMagic].
+func (c Case) ReplayOver(t testing.TB, dial func() *Conn, httpAddr string, chunks Chunks) {
+	t.Helper()
 	r := replay{
-		t: t, tcpAddr: tcpAddr, httpAddr: httpAddr, chunks: chunks,
+		t: t, dial: dial, httpAddr: httpAddr, chunks: chunks,
 		conns: map[string]*Conn{}, ids: map[string]protocol.MessageID{},
 		http: &http.Client{
 			Transport:     &http.Transport{},
@@ -53,14 +60,15 @@ func (c Case) Replay(t testing.TB, tcpAddr, httpAddr string, chunks Chunks) {
 
 // A replay is a case being spoken.
 type replay struct {
-	t                 testing.TB
-	tcpAddr, httpAddr string
-	chunks            Chunks
-	conns             map[string]*Conn
-	ids               map[string]protocol.MessageID
-	pending           []byte // of lines to be sent together
-	http              *http.Client
-	answer            httpAnswer
+	t        testing.TB
+	dial     func() *Conn
+	httpAddr string
+	chunks   Chunks
+	conns    map[string]*Conn
+	ids      map[string]protocol.MessageID
+	pending  []byte // of lines to be sent together
+	http     *http.Client
+	answer   httpAnswer
 }
 
 type httpAnswer struct {
@@ -85,7 +93,7 @@ func (r *replay) step(s step, following []step) error {
 // conn returns the connection of that name; its first use dials.
 func (r *replay) conn(name string) *Conn {
 	if r.conns[name] == nil {
-		r.conns[name] = DialSilent(r.t, r.tcpAddr)
+		r.conns[name] = r.dial()
 	}
 	return r.conns[name]
 }

@@ -16,8 +16,10 @@ import (
 
 // A Daemon is an nsqd that serves until the test ends or Stop is called.
 type Daemon struct {
-	TCPAddr, HTTPAddr string // host:port; HTTPAddr is empty for none
-	DataPath          string // where its files are
+	TCPAddr   string // host:port, or the path of a Unix socket
+	HTTPAddr  string // the same; empty for none
+	HTTPSAddr string // host:port; empty for none
+	DataPath  string // where its files are
 
 	t      testing.TB
 	cancel context.CancelFunc
@@ -32,7 +34,7 @@ func Start(t testing.TB, configure ...func(*nsqd.Options)) *Daemon {
 	t.Helper()
 	nsqtest.NoLeaks(t)
 	opts := nsqd.NewOptions()
-	opts.TCPAddress, opts.HTTPAddress = "127.0.0.1:0", "127.0.0.1:0"
+	opts.TCPAddress, opts.HTTPAddress, opts.HTTPSAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	opts.BroadcastAddress = "127.0.0.1"
 	for _, c := range configure {
 		c(opts)
@@ -57,6 +59,9 @@ func Start(t testing.TB, configure ...func(*nsqd.Options)) *Daemon {
 	}
 	if addr := n.HTTPAddr(); addr != nil {
 		d.HTTPAddr = addr.String()
+	}
+	if addr := n.HTTPSAddr(); addr != nil {
+		d.HTTPSAddr = addr.String()
 	}
 	go func() { // ends with Run; Stop waits for it
 		defer close(d.done)
