@@ -124,18 +124,18 @@ func (c *Conn) waitForCleanup() {
 	}
 	c.loops.Wait()
 	if !c.dead.Load() {
-		c.closeGracefully()
+		c.endStream()
 	}
+	_ = c.conn.Close() // nothing is left to be lost
 	c.log(LogLevelInfo, "clean close complete")
 	c.delegate.OnClose(c)
 }
 
-// closeGracefully closes the socket so that nsqd gets all we have written.
-func (c *Conn) closeGracefully() {
+// endStream sends what is left and waits until nsqd has read it.
+func (c *Conn) endStream() {
 	c.writeMu.Lock()
-	_ = c.flushLocked() // an error here means the same as the close below
+	_ = c.flushLocked() // the connection ends in any case
 	c.stream.closeWrite(c.conn.Conn)
 	c.writeMu.Unlock()
 	c.conn.drain(lingerTimeout)
-	_ = c.conn.Close() // nothing is left to be lost
 }

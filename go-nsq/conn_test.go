@@ -382,3 +382,22 @@ func TestStreamLayers(t *testing.T) {
 		}
 	}
 }
+
+// TestConnClosesAfterStalledWrite: a write that times out while the connection
+// ends leaves no open socket.
+func TestConnClosesAfterStalledWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d, _, server := startConn(t, nil)
+		if _, err := server.Write(messageFrame("0123456789abcdef")); err != nil {
+			t.Fatal(err)
+		}
+		(<-d.messages).Finish() // nobody reads it
+		synctest.Wait()
+		c.Close()
+		<-d.closed
+		if _, err := server.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("got %v", err)
+		}
+		server.Close()
+	})
+}

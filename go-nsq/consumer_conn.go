@@ -1,6 +1,7 @@
 package nsq
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,7 +50,7 @@ func (r *Consumer) ConnectToNSQDs(addresses []string) error {
 	return first
 }
 
-// mayConnect marks the Consumer as connected unless it cannot be.
+// mayConnect says why the Consumer cannot connect to anything, if so.
 func (r *Consumer) mayConnect() error {
 	switch {
 	case r.stopFlag.Load():
@@ -63,7 +64,7 @@ func (r *Consumer) mayConnect() error {
 // addPending notes addr as one to be kept connected and returns a Conn for it.
 func (r *Consumer) addPending(addr string) (*Conn, error) {
 	if err := r.mayConnect(); err != nil {
-		if err == errConsumerStopped {
+		if errors.Is(err, errConsumerStopped) {
 			r.want(addr)
 		}
 		return nil, err
@@ -247,7 +248,7 @@ func (r *Consumer) reconnect(addr string) {
 			return
 		}
 		err := r.ConnectToNSQD(addr)
-		if err == nil || err == ErrAlreadyConnected || r.stopFlag.Load() {
+		if err == nil || errors.Is(err, ErrAlreadyConnected) || r.stopFlag.Load() {
 			return
 		}
 		r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)

@@ -183,7 +183,7 @@ func (r *Consumer) queryLookupd() {
 	}
 	for _, addr := range r.discovered(answer) {
 		err := r.ConnectToNSQD(addr)
-		if err != nil && err != ErrAlreadyConnected && !r.stopFlag.Load() {
+		if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
 			r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)
 		}
 	}
@@ -202,8 +202,7 @@ func (r *Consumer) askLookupds() (*lookupResponse, bool) {
 		if r.ctx.Err() != nil {
 			return nil, false
 		}
-		var status *statusError
-		if errors.As(err, &status) && status.code == http.StatusNotFound {
+		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
 			r.log(LogLevelInfo, "nsqlookupd %s does not know the topic - %s", endpoint, err)
 			if attempt >= count {
 				return nil, false

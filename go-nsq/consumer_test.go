@@ -2,21 +2,11 @@ package nsq
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,70 +14,6 @@ import (
 	"testing"
 	"time"
 )
-
-// testCerts are a certificate authority and a certificate for 127.0.0.1, as
-// files and loaded.
-type testCerts struct {
-	caFile, certFile, keyFile string
-	pair                      tls.Certificate
-	pool                      *x509.CertPool
-}
-
-func newTestCerts(t testing.TB) testCerts {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "test"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	dir := t.TempDir()
-	c := testCerts{
-		caFile: filepath.Join(dir, "ca.pem"), certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem"),
-		pool: x509.NewCertPool(),
-	}
-	for file, data := range map[string][]byte{c.caFile: cert, c.certFile: cert, c.keyFile: keyPEM} {
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c.pool.AppendCertsFromPEM(cert)
-	if c.pair, err = tls.X509KeyPair(cert, keyPEM); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// startTLSServer starts an nsqd with TLS that asks for client certificates and
-// verifies those it gets.
-func startTLSServer(t testing.TB, certs testCerts) *fakeNSQD {
-	return startServer(t, func(s *fakeNSQD) {
-		s.tlsConfig = &tls.Config{
-			Certificates: []tls.Certificate{certs.pair},
-			ClientCAs:    certs.pool,
-			ClientAuth:   tls.VerifyClientCertIfGiven,
-		}
-	})
-}
 
 // TestConsumer runs the same story over every kind of connection.
 func TestConsumer(t *testing.T) {
@@ -126,6 +52,10 @@ func TestConsumer(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := startTLSServer(t, certs)
 			consumerStory(t, s.tcpAddr(), s.httpAddr(), test.configure)
+			if !strings.Contains(test.name, "TLS") {
+				tcpAddr, httpAddr := startNSQD(t)
+				consumerStory(t, tcpAddr, httpAddr, test.configure)
+			}
 		})
 	}
 }
@@ -509,131 +439,21 @@ func TestConsumerTLSServerName(t *testing.T) {
 	}
 }
 
-// lookupd is a nsqlookupd that answers with given nsqds, or 404 without any.
-type lookupd struct {
-	*httptest.Server
-	requests  chan *http.Request
-	producers atomic.Pointer[[]string]
-}
-
-func startLookupd(t testing.TB, legacy bool, addrs ...string) *lookupd {
-	l := &lookupd{requests: make(chan *http.Request, 100)}
-	l.producers.Store(&addrs)
-	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		select {
-		case l.requests <- req:
-		default:
-		}
-		var producers []string
-		for _, addr := range *l.producers.Load() {
-			host, port, _ := net.SplitHostPort(addr)
-			producers = append(producers, fmt.Sprintf(`{"broadcast_address":%q,"tcp_port":%s}`, host, port))
-		}
-		if len(producers) == 0 {
-			w.WriteHeader(http.StatusNotFound)
-			_, _ = io.WriteString(w, `{"message":"TOPIC_NOT_FOUND"}`)
-			return
-		}
-		data := `{"channels":[],"producers":[` + strings.Join(producers, ",") + `]}`
-		if legacy {
-			data = `{"status_code":200,"status_txt":"OK","data":` + data + `}`
-		} else {
-			w.Header().Set("X-NSQ-Content-Type", "nsq; version=1.0")
-		}
-		_, _ = io.WriteString(w, data)
-	}))
-	t.Cleanup(l.Close)
-	return l
-}
-
-func TestConsumerLookupdAuthorization(t *testing.T) {
-	l := startLookupd(t, false)
-	config := testConfig()
-	config.AuthSecret = "AuthSecret"
-	r := newTestConsumer(t, "auth#ephemeral", config)
+// TestConsumerConnectsToTheRest: an nsqd that is down does not keep the consumer
+// from the others, and its error is returned.
+func TestConsumerConnectsToTheRest(t *testing.T) {
+	a, b := startServer(t, nil), startServer(t, nil)
+	r := newTestConsumer(t, "rest", testConfig())
 	r.AddHandler(HandlerFunc(scriptedHandler))
-	if err := r.ConnectToNSQLookupd(l.URL); err != nil {
-		t.Fatal(err)
+	err := r.ConnectToNSQDs([]string{a.tcpAddr(), closedPort(t), b.tcpAddr(), a.tcpAddr()})
+	if _, ok := err.(*net.OpError); !ok {
+		t.Errorf("got %v", err)
 	}
-	select {
-	case req := <-l.requests:
-		if got := req.Header.Get("Authorization"); got != "Bearer AuthSecret" {
-			t.Errorf("authorization %q", got)
-		}
-		if got := req.Header.Get("Accept"); got != "application/vnd.nsq; version=1.0" {
-			t.Errorf("accept %q", got)
-		}
-		if got := req.URL.String(); got != "/lookup?topic=auth%23ephemeral" {
-			t.Errorf("URL %q", got)
-		}
-	default:
-		t.Fatal("nsqlookupd was not asked before ConnectToNSQLookupd returned")
+	if n := r.Stats().Connections; n != 2 {
+		t.Errorf("%d connections", n)
 	}
-	if n := len(l.requests); n != 0 {
-		t.Errorf("an unknown topic was asked for %d times more", n)
-	}
-}
-
-// TestConsumerDiscovery: the nsqds of all nsqlookupds are found in the course
-// of several polls, what is not wanted is filtered out, and a lost connection
-// is asked for soon.
-func TestConsumerDiscovery(t *testing.T) {
-	eachKind := []bool{false, true}
-	for _, legacy := range eachKind {
-		t.Run(fmt.Sprintf("legacy=%t", legacy), func(t *testing.T) {
-			a, b, unwanted := startServer(t, nil), startServer(t, nil), startServer(t, nil)
-			first := startLookupd(t, legacy, a.tcpAddr(), unwanted.tcpAddr())
-			second := startLookupd(t, legacy, b.tcpAddr())
-			config := testConfig()
-			config.LookupdPollInterval = 10 * time.Millisecond
-			r := newTestConsumer(t, "discovery", config)
-			r.SetBehaviorDelegate(without(unwanted.tcpAddr()))
-			r.AddHandler(HandlerFunc(scriptedHandler))
-			if err := r.ConnectToNSQLookupds([]string{first.URL, second.Listener.Addr().String()}); err != nil {
-				t.Fatal(err)
-			}
-			waitFor(t, "two connections", func() bool { return r.Stats().Connections == 2 })
-			if unwanted.connections() != 0 {
-				t.Error("connected to an nsqd that was filtered out")
-			}
-			a.dropConnections()
-			waitFor(t, "loss", func() bool { return r.Stats().Connections < 2 || a.connections() == 1 })
-			waitFor(t, "two connections again", func() bool { return r.Stats().Connections == 2 })
-
-			if err := r.DisconnectFromNSQLookupd("127.0.0.1:1"); err != ErrNotConnected {
-				t.Errorf("unknown nsqlookupd: %v", err)
-			}
-			if err := r.DisconnectFromNSQLookupd(first.URL); err != nil {
-				t.Error(err)
-			}
-			want := "cannot disconnect from only remaining nsqlookupd HTTP address " + second.URL
-			if err := r.DisconnectFromNSQLookupd(second.URL); err == nil || err.Error() != want {
-				t.Errorf("got %v, want %s", err, want)
-			}
-		})
-	}
-}
-
-// without is a DiscoveryFilter that removes one address.
-type without string
-
-func (w without) Filter(addrs []string) []string {
-	return slices.DeleteFunc(addrs, func(addr string) bool { return addr == string(w) })
-}
-
-func TestLookupEndpoint(t *testing.T) {
-	for addr, want := range map[string]string{
-		"h:1":                           "http://h:1/lookup?topic=t",
-		"http://h:1/":                   "http://h:1/lookup?topic=t",
-		"http://h:1/custom?x=1":         "http://h:1/custom?topic=t&x=1",
-		"https://h:1/lookup?topic=mine": "https://h:1/lookup?topic=mine&topic=t",
-	} {
-		if got, err := lookupEndpoint(addr, "t"); err != nil || got != want {
-			t.Errorf("%s: got %q, %v, want %q", addr, got, err, want)
-		}
-	}
-	if _, err := lookupEndpoint("h", "t"); err == nil || err.Error() != "missing port" {
-		t.Errorf("without port: %v", err)
+	if err := r.ConnectToNSQD(a.tcpAddr()); err != ErrAlreadyConnected {
+		t.Errorf("connecting twice gives %v", err)
 	}
 }
 

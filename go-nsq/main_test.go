@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest/daemon"
 )
 
 // waitTimeout is how long a test waits for an event before it fails.
@@ -48,10 +50,12 @@ func leftGoroutines() string {
 
 // startNSQD returns the addresses of an nsqd for the time of the test.
 func startNSQD(t testing.TB) (tcpAddr, httpAddr string) {
-	s := startServer(t, nil)
-	return s.tcpAddr(), s.httpAddr()
+	t.Helper()
+	d := daemon.Start(t)
+	return d.TCPAddr, d.HTTPAddr
 }
 
+// startServer starts a server that does what a test wants an nsqd to do.
 func startServer(t testing.TB, configure func(*fakeNSQD)) *fakeNSQD {
 	t.Helper()
 	s, err := startFakeNSQD("", configure)

@@ -45,7 +45,7 @@ type Producer struct {
 	id              int64
 	addr            string
 	config          Config
-	transactionChan *transactionQueue
+	transactionChan *transactionQueue // not a Go channel: it knows what is answered, too
 	deliveries      *deliveries
 	exitChan        chan int // closed when the router is to end for good
 

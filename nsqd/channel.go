@@ -1,7 +1,6 @@
 package nsqd
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -41,7 +40,9 @@ type Channel struct {
 // reached.
 var errTooManyConsumers = errors.New("too many consumers")
 
-func newChannel(env *env, topicName, name string) *Channel {
+// newChannel makes a channel. recovered is told when its disk works again after
+// it failed.
+func newChannel(env *env, topicName, name string, recovered func()) *Channel {
 	c := &Channel{
 		topicName: topicName,
 		name:      name,
@@ -51,8 +52,13 @@ func newChannel(env *env, topicName, name string) *Channel {
 		consumers: make(map[*consumer]struct{}),
 		tables:    make(map[*inFlight]*consumer),
 	}
+	c.deferred = newDeferred(env.keeper, c.queue.hold)
 	c.queue.opened = c.wakeConsumers
-	c.deferred = newDeferred(env.keeper, c.queue.keep)
+	c.queue.postpone = c.deferred.addDue
+	c.queue.recovered = func() {
+		c.wakeConsumers() // they may read from disk again
+		recovered()
+	}
 	if env.topology != nil {
 		c.nearest = newPreference(c.queue.memory, env.keeper)
 		c.queue.free = c.nearest.free
@@ -62,20 +68,20 @@ func newChannel(env *env, topicName, name string) *Channel {
 
 // put takes messages from the topic. It cannot fail: what cannot be stored stays
 // in memory. Entries stay the caller's.
-func (c *Channel) put(entries []entry) {
+func (c *Channel) put(entries []entry) { c.queue.keepRest(c.accept(entries)) }
+
+// accept is put as far as memory goes; it returns what is still to be stored.
+func (c *Channel) accept(entries []entry) (rest []entry) {
 	if c.closing.Load() {
-		return
+		return nil
 	}
 	c.messages.Add(uint64(len(entries)))
-	start := 0
-	for i, e := range entries {
-		if e.delayMs > 0 {
-			c.queue.keep(entries[start:i])
-			c.deferred.add(e, e.delay())
-			start = i + 1
-		}
+	isDeferred := func(e entry) bool { return e.delayMs > 0 }
+	if slices.ContainsFunc(entries, isDeferred) {
+		c.deferred.add(entries)
+		entries = slices.DeleteFunc(slices.Clone(entries), isDeferred)
 	}
-	c.queue.keep(entries[start:])
+	return entries[c.queue.memory.Put(entries):]
 }
 
 // join adds a consumer. It returns [errExiting] while the channel is being
@@ -109,11 +115,12 @@ func (c *Channel) leave(con *consumer) (abandoned bool) {
 	return c.ephemeral && len(c.consumers) == 0
 }
 
-// expire takes back what a consumer has not answered in time.
+// expire takes back what a consumer has not answered in time. It runs on the
+// timekeeper, which waits for no disk.
 func (c *Channel) expire(table *inFlight, entries []entry) {
 	if len(entries) > 0 {
 		c.timeouts.Add(uint64(len(entries)))
-		c.queue.keep(entries)
+		c.queue.hold(entries)
 	}
 	c.mu.Lock()
 	con := c.tables[table]
@@ -132,11 +139,7 @@ func (c *Channel) expire(table *inFlight, entries []entry) {
 func (c *Channel) requeue(e entry, delay time.Duration) {
 	c.requeued.Add(1)
 	if delay > 0 {
-		// It may wait long: it must not keep its neighbours' memory alive.
-		own := *e.msg
-		own.Body = bytes.Clone(own.Body)
-		e.msg = &own
-		c.deferred.add(e, delay)
+		c.deferred.addDue(e.alone(), c.env.keeper.clock.now()+int64(delay))
 		return
 	}
 	c.queue.keep([]entry{e})
@@ -188,7 +191,8 @@ func (c *Channel) wakeConsumers() {
 
 // empty drops all messages: queued, in flight and deferred.
 func (c *Channel) empty() error {
-	dropped := len(c.deferred.drain())
+	deferred, _ := c.deferred.drain()
+	dropped := len(deferred)
 	for _, t := range c.inFlightTables() {
 		dropped += len(t.drain())
 	}
@@ -203,19 +207,13 @@ func (c *Channel) empty() error {
 func (c *Channel) close() error {
 	c.env.log.Info(fmt.Sprintf("CHANNEL(%s): closing", c.name))
 	inMemory := c.queue.memory.Len()
-	inFlight, deferred := c.release()
-	if c.ephemeral {
-		_, err := c.queue.close()
-		return err
-	}
-	if n := inMemory + len(inFlight) + len(deferred); n > 0 {
+	inFlight, deferred, dues := c.release()
+	if n := inMemory + len(inFlight) + len(deferred); n > 0 && !c.ephemeral {
 		c.env.log.Info(fmt.Sprintf("CHANNEL(%s): flushing %d memory %d in-flight %d deferred messages to backend",
 			c.name, inMemory, len(inFlight), len(deferred)))
 	}
 	c.queue.memory.PutBeyond(inFlight)
-	c.queue.memory.PutBeyond(deferred)
-	_, err := c.queue.close()
-	return err
+	return c.queue.close(deferred, dues)
 }
 
 // delete drops everything the channel holds, with its files, and disconnects its
@@ -231,7 +229,7 @@ func (c *Channel) delete() error {
 }
 
 // release takes all messages in flight and deferred, and with them the alarms.
-func (c *Channel) release() (inFlight, deferred []entry) {
+func (c *Channel) release() (inFlight, deferred []entry, dues []int64) {
 	c.closing.Store(true)
 	for _, t := range c.inFlightTables() {
 		c.env.keeper.unset(&t.alarm)
@@ -241,5 +239,6 @@ func (c *Channel) release() (inFlight, deferred []entry) {
 	if c.nearest != nil {
 		c.env.keeper.unset(&c.nearest.alarm)
 	}
-	return inFlight, c.deferred.drain()
+	deferred, dues = c.deferred.drain()
+	return inFlight, deferred, dues
 }

@@ -26,10 +26,7 @@ type found struct {
 // startLookupd runs an nsqlookupd until the test ends.
 func startLookupd(t *testing.T) *nsqlookupd.NSQLookupd {
 	t.Helper()
-	opts, err := nsqlookupd.NewOptions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts := nsqlookupd.NewOptions()
 	opts.TCPAddress, opts.HTTPAddress, opts.BroadcastAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"
 	l, err := nsqlookupd.New(opts)
 	if err != nil {

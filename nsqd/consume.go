@@ -123,7 +123,7 @@ func (c *conn) fin(params [][]byte) error {
 	}
 	id, err := c.messageID("FIN", params, 2)
 	if err != nil {
-		return errors.Join(c.endRuns(), err)
+		return err
 	}
 	c.fins = append(c.fins, id)
 	if len(c.fins) == maxFinRun {

@@ -66,13 +66,11 @@ func TestDeletedQueueTakesNothing(t *testing.T) {
 			d.post("/topic/create?topic=t", "", "")
 			q := d.existingTopic("t").queue
 			entries := makeEntries(d.svc.ids, [][]byte{[]byte("m")}, 0, false, nil)
-			if n, err := q.put(entries[:first]); n != first || err != nil {
-				t.Fatal(n, err)
+			if err := q.put(entries[:first]); err != nil {
+				t.Fatal(err)
 			}
 			d.post("/topic/delete?topic=t", "", "")
-			n, err := q.put(entries)
-			nsqtest.Equal(t, n, 0)
-			nsqtest.Equal(t, err, errExiting)
+			nsqtest.Equal(t, q.put(entries), errExiting)
 			q.keep(entries)
 			nsqtest.Equal(t, q.depth(), 0)
 			nsqtest.Equal(t, d.health.String(), "OK")

@@ -12,6 +12,8 @@
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
+//	excess.go      what a channel must not lose and its disk does not take yet
+//	delays.go      delays of messages on disk, and over a restart
 //	channel.go     Channel: a queue, its consumers, pause, empty, close
 //	pump.go        messagePump, one per client: RDY, mark in flight, write, flush, heartbeat
 //	topology.go    preference: consumers nearby come first, an experiment
@@ -21,7 +23,7 @@
 //
 // Around that path: options.go; nsqd.go (New, Run, the map of topics); message.go
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
-// dirlock_*.go (the data directory); lookup.go and lookup_peer.go (towards
+// dirlock_*.go (the data directory); health.go (whether messages can be stored); lookup.go and lookup_peer.go (towards
 // nsqlookupd); http*.go and stats.go (the HTTP API).
 //
 // # Goroutines
@@ -42,17 +44,22 @@
 //	inFlight.mu    one per client; deferred.mu, one per channel
 //	preference.mu  one per channel, with the experiment: who wants messages
 //	timekeeper.mu  an alarm is set
+//	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
+//	health.mu      a queue has failed or recovered
 //
 // None of them is held during network or disk I/O, with one exception: NSQD.mu and
 // Topic.mu while a queue that a former run left on disk is opened, which happens
 // once per name. Locks whose whole purpose is I/O (output.mu, metadata.writing,
-// queue.opening, those of the disk queue) are taken last.
+// queue.opening, excess.moveMu, those of the disk queue) are taken last.
 //
 // # What has surprised us
 //
 //   - A topic passes messages to its channels on the publisher's goroutine. Whether
 //     it may is decided under Topic.mu and read without it; see reflowLocked for why
 //     no message is left behind when that changes between the look and the put.
+//   - Memory and disk of a topic are merged by age, since one pump reads both. A
+//     channel's consumers take from whichever is ready first, as nobody can tell
+//     which is older without reading: order is promised nowhere.
 //   - memqueue's token is a baton: who receives it and takes nothing must pass it
 //     on, or a consumer sleeps beside a queue with messages.
 //   - A consumer that sleeps because its RDY room is used up is not woken by every

@@ -54,7 +54,7 @@ func FuzzIOLoop(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		client, server := nsqtest.Pipe()
-		if !n.conns.join(server, func() { n.handle(server) }) {
+		if !n.conns.join(server, 0, func() { n.handle(server) }) {
 			t.Fatal("the daemon takes no connections any more")
 		}
 		defer client.Close()

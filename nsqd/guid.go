@@ -18,6 +18,7 @@ import (
 // tick, and while the clock stands behind the last ID the sequence just goes on.
 type idSource struct {
 	node uint64
+	now  func() int64  // nanoseconds since 1970
 	last atomic.Uint64 // tick<<12 | sequence of the newest ID
 }
 
@@ -27,15 +28,19 @@ const (
 	idNodeBits     = 10
 )
 
-// newIDSource returns a source for a node id of [0,1024).
-func newIDSource(node int64) *idSource {
-	return &idSource{node: uint64(node)}
+// newIDSource returns a source for a node id of [0,1024) and a clock that tells
+// nanoseconds since 1970.
+func newIDSource(node int64, now func() int64) *idSource {
+	return &idSource{node: uint64(node), now: now}
 }
+
+// wallClock is the system's time, in nanoseconds since 1970.
+func wallClock() int64 { return time.Now().UnixNano() }
 
 // reserve sets n IDs aside and returns the number to pass to id for the first;
 // the others follow it.
 func (s *idSource) reserve(n int) (first uint64) {
-	tick := uint64(time.Now().UnixNano()>>20 - idEpochTicks)
+	tick := uint64(s.now()>>20 - idEpochTicks) // before the epoch it wraps, and still tells times apart
 	for {
 		last := s.last.Load()
 		first = max(last+1, tick<<idSequenceBits)

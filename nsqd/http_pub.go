@@ -177,7 +177,7 @@ func parseBatch(body []byte, opts *Options) ([][]byte, error) {
 func (n *NSQD) publish(topic string, entries []entry) (any, error) {
 	t, err := n.GetTopic(topic)
 	if err == nil {
-		_, err = t.PutMessages(entries)
+		err = t.PutMessages(entries)
 	}
 	if err == nil {
 		return "OK", nil

@@ -3,11 +3,15 @@ package nsqd
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/nsq-suite/nsq/internal/logging"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
@@ -243,4 +247,65 @@ func TestDebugEndpoints(t *testing.T) {
 			t.Errorf("%s %s: got %d %q, want %d %q", c.method, c.path, resp.StatusCode, body, c.status, c.body)
 		}
 	}
+}
+
+// A message that cannot be stored is refused, the reason is logged, and /ping and
+// /stats tell until a message can be stored again.
+func TestDiskFailure(t *testing.T) {
+	var logged logLines
+	d := startDaemon(t, func(o *Options) {
+		o.MemQueueSize = 0
+		o.Logger = logging.New(&logged, "", slog.LevelInfo)
+	})
+	d.post("/topic/create?topic=t", "", "")
+	inTheWay := filepath.Join(d.dir, "t.diskqueue.000000.dat")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/pub?topic=t", "/mpub?topic=t"} {
+		resp, body := d.request("POST", path, "m")
+		nsqtest.Equal(t, resp.StatusCode, http.StatusServiceUnavailable)
+		nsqtest.Equal(t, body, `{"message":"EXITING"}`)
+	}
+	resp, body := d.request("GET", "/ping", "")
+	if resp.StatusCode != 500 || !strings.HasPrefix(body, "NOK - ") || resp.Header.Get("X-Nsq-Content-Type") != "" {
+		t.Errorf("/ping: got %d %q with %v", resp.StatusCode, body, resp.Header)
+	}
+	s, _ := d.gather("")
+	nsqtest.Equal(t, s.Health, body)
+	nsqtest.Equal(t, s.Topics[0].Messages, 0)
+	if want := "ERROR: TOPIC(t) ERROR: failed to write message to backend - " + strings.TrimPrefix(body, "NOK - "); !strings.Contains(logged.String(), want) {
+		t.Errorf("got log %s\nwant in it %s", logged.String(), want)
+	}
+
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	d.post("/pub?topic=t", "m", "OK")
+	_, body = d.request("GET", "/ping", "")
+	nsqtest.Equal(t, body, "OK")
+	if strings.Contains(logged.String(), "/pub") {
+		t.Error("publishing is access-logged")
+	}
+	if want := "INFO: 200 GET /ping (127.0.0.1:"; !strings.Contains(logged.String(), want) {
+		t.Errorf("got log %s\nwant in it %s", logged.String(), want)
+	}
+}
+
+// logLines collects the lines of a logger.
+type logLines struct {
+	mu    sync.Mutex
+	lines strings.Builder
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(p)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.String()
 }

@@ -2,6 +2,7 @@ package nsqd
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,17 +186,38 @@ func newDeferred(k *timekeeper, due func([]entry)) *deferred {
 // Len returns how many messages are deferred.
 func (d *deferred) Len() int64 { return d.length.Load() }
 
-// add defers one message.
-func (d *deferred) add(e entry, delay time.Duration) {
-	due := d.keeper.clock.now() + int64(delay)
+// add defers those of entries that have a delay, by that.
+func (d *deferred) add(entries []entry) {
+	now := d.keeper.clock.now()
+	earliest := int64(math.MaxInt64)
+	d.mu.Lock()
+	for _, e := range entries {
+		if e.delayMs > 0 {
+			due := now + int64(e.delay())
+			e.delayMs = 0
+			d.heap.Add(due, e)
+			earliest = min(earliest, due)
+		}
+	}
+	d.endAddLocked(earliest)
+}
+
+// addDue defers one message to a time on the timekeeper's clock.
+func (d *deferred) addDue(e entry, due int64) {
 	e.delayMs = 0
 	d.mu.Lock()
 	d.heap.Add(due, e)
+	d.endAddLocked(due)
+}
+
+// endAddLocked lets go of the lock after messages, the first due at earliest,
+// were added.
+func (d *deferred) endAddLocked(earliest int64) {
 	next, _ := d.heap.Next()
 	d.length.Store(int64(d.heap.Len()))
 	d.mu.Unlock()
-	if next == due {
-		d.keeper.set(&d.alarm, due)
+	if next == earliest {
+		d.keeper.set(&d.alarm, earliest)
 	}
 }
 
@@ -223,15 +245,15 @@ func (d *deferred) ripen(now int64) {
 	d.due(due)
 }
 
-// drain removes and returns all messages.
-func (d *deferred) drain() []entry {
+// drain removes and returns all messages, with the times they are due at.
+func (d *deferred) drain() (entries []entry, dues []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	entries := make([]entry, 0, d.heap.Len())
-	for _, e := range d.heap.All() {
-		entries = append(entries, e)
+	entries, dues = make([]entry, 0, d.heap.Len()), make([]int64, 0, d.heap.Len())
+	for due, e := range d.heap.All() {
+		entries, dues = append(entries, e), append(dues, due)
 	}
 	d.heap.Clear()
 	d.length.Store(0)
-	return entries
+	return entries, dues
 }

@@ -28,6 +28,11 @@ func (c *conn) IOLoop() error {
 				continue
 			}
 		}
+		// What was gathered before the command that failed comes first, and so
+		// does its error.
+		if e := c.endRuns(); e != nil {
+			err = e
+		}
 		var refused *protocol.Error
 		if !errors.As(err, &refused) {
 			return c.goodbye(err)
@@ -125,16 +130,14 @@ func (c *conn) extendReadDeadline() error {
 	return c.SetReadDeadline(c.readDeadline)
 }
 
-// goodbye tells the end of a connection that anybody would expect, which is nil,
-// from an error worth a log line.
+// goodbye sends the answers that are left, and tells the end of a connection that
+// anybody would expect, which is nil, from an error worth a log line.
 func (c *conn) goodbye(err error) error {
+	// The client may have closed its side only, and still want the answers. If
+	// it is gone, they are lost with it.
+	_ = c.out.flushAnswers()
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		if errors.Is(err, io.EOF) {
-			// The client closed its side after its last command: it still
-			// wants the answers.
-			_ = c.out.flush()
-		}
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))

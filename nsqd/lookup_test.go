@@ -554,10 +554,7 @@ func TestLookupPendingTellsTheTruth(t *testing.T) {
 
 // TestLookupWithNSQLookupd runs the loop against the real thing.
 func TestLookupWithNSQLookupd(t *testing.T) {
-	opts, err := nsqlookupd.NewOptions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts := nsqlookupd.NewOptions()
 	opts.TCPAddress, opts.HTTPAddress, opts.BroadcastAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"
 	directory, err := nsqlookupd.New(opts)
 	if err != nil {

@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"bytes"
 	"math"
 	"time"
 
@@ -30,6 +31,15 @@ type entry struct {
 const maxDelay = math.MaxUint32 * time.Millisecond
 
 func (e entry) delay() time.Duration { return time.Duration(e.delayMs) * time.Millisecond }
+
+// alone returns e with memory of its own: it may wait long, and must not keep
+// what its neighbours came in alive.
+func (e entry) alone() entry {
+	own := *e.msg
+	own.Body = bytes.Clone(own.Body)
+	e.msg = &own
+	return e
+}
 
 // makeEntry turns one body, which the message keeps, into a message.
 func makeEntry(ids *idSource, body []byte, delayMs uint32) entry {

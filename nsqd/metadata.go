@@ -72,9 +72,14 @@ func (m *metadata) changed() {
 	}
 }
 
+// The pause after a write, in which changes gather for the next, is a multiple of
+// what the write took: so that a long list, of which a burst changes one name at a
+// time, does not keep the disk busy.
 const (
-	metadataPause = 20 * time.Millisecond // between writes: what changes meanwhile shares one
-	metadataRetry = time.Second           // after a failed write
+	metadataShare    = 50 // writing takes at most one part in so many of the time
+	metadataMinPause = 20 * time.Millisecond
+	metadataMaxPause = time.Second
+	metadataRetry    = time.Second // after a failed write
 )
 
 // run writes the file after changes until ctx ends.
@@ -85,8 +90,10 @@ func (m *metadata) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		pause := metadataPause
-		if err := m.persist(); err != nil {
+		began := time.Now()
+		err := m.persist()
+		pause := min(max(metadataShare*time.Since(began), metadataMinPause), metadataMaxPause)
+		if err != nil {
 			m.log.Error("persist metadata", "err", err, "retry_in", metadataRetry)
 			pause = metadataRetry
 		}

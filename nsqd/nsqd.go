@@ -110,7 +110,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,
-		ids:    newIDSource(own.ID),
+		ids:    newIDSource(own.ID, wallClock),
 		keeper: n.keeper,
 		topic:  n.GetTopic,
 		life:   n.life,

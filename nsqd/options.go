@@ -74,6 +74,8 @@ type Options struct {
 
 	// ClientTimeout is twice the default heartbeat interval.
 	ClientTimeout          time.Duration
+	MaxConnections         int           `flag:"max-connections" group:"Clients" usage:"TCP connections at a time; 0 for no limit"`
+	MagicTimeout           time.Duration `flag:"magic-timeout" group:"Clients" usage:"time a TCP client has to send the four bytes that choose the protocol"`
 	MaxHeartbeatInterval   time.Duration `flag:"max-heartbeat-interval" group:"Clients" usage:"longest heartbeat interval a client may choose"`
 	MaxRdyCount            int64         `flag:"max-rdy-count" group:"Clients" usage:"largest RDY count of a client"`
 	MaxOutputBufferSize    int64         `flag:"max-output-buffer-size" group:"Clients" usage:"largest output buffer a client may choose, in bytes"`
@@ -118,6 +120,7 @@ func NewOptions() *Options {
 		MaxBodySize:   5 << 20,
 
 		ClientTimeout:          time.Minute,
+		MagicTimeout:           10 * time.Second,
 		MaxHeartbeatInterval:   time.Minute,
 		MaxRdyCount:            2500,
 		MaxOutputBufferSize:    64 << 10,
@@ -158,6 +161,7 @@ func (o *Options) validate() error {
 		{"max-body-size", o.MaxBodySize, 1, math.MaxInt32},
 		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
+		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
 		{"broadcast-http-port", int64(o.BroadcastHTTPPort), 0, math.MaxUint16},
@@ -171,6 +175,7 @@ func (o *Options) validate() error {
 		value time.Duration
 	}{
 		{"sync-timeout", o.SyncTimeout},
+		{"magic-timeout", o.MagicTimeout},
 		{"msg-timeout", o.MsgTimeout},
 		{"max-msg-timeout", o.MaxMsgTimeout},
 		{"max-req-timeout", o.MaxReqTimeout},

@@ -53,7 +53,7 @@ func startBubble(t *testing.T, configure func(*Options)) *bubble {
 func (b *bubble) connect() *nsqtest.Conn {
 	b.t.Helper()
 	client, server := nsqtest.Pipe()
-	if !b.conns.join(server, func() { b.handle(server) }) {
+	if !b.conns.join(server, 0, func() { b.handle(server) }) {
 		b.t.Fatal("the daemon takes no connections any more")
 	}
 	return nsqtest.Wrap(b.t, client).Timeout(time.Hour).Send(protocol.MagicV2)

@@ -132,7 +132,7 @@ func (c *conn) publish(command string, inBuffer bool) error {
 	r := &c.run
 	defer func() { r.bodies = reusable(r.bodies) }()
 	entries := makeEntries(c.svc.ids, r.bodies, r.delayMs, inBuffer, c.entries[:0])
-	n, err := c.put(entries)
+	n, err := c.putRun(entries)
 	c.entries = reusable(entries)
 	if n > 0 {
 		if err := c.out.answerOK(n); err != nil {
@@ -145,20 +145,37 @@ func (c *conn) publish(command string, inBuffer bool) error {
 	return nil
 }
 
-// put hands entries to the run's topic. A topic that was deleted since the last
-// run is created anew.
-func (c *conn) put(entries []entry) (int, error) {
+// putRun hands a run to its topic and returns how many messages were accepted
+// before the first that was not. Each is a command of its own: if the run cannot
+// be stored as a whole, its beginning may.
+func (c *conn) putRun(entries []entry) (int, error) {
+	if c.put(entries) == nil {
+		return len(entries), nil
+	}
+	for i := range entries {
+		if err := c.put(entries[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(entries), nil
+}
+
+// put hands entries to the run's topic, which takes all or none. A topic that was
+// deleted since the last run is created anew.
+func (c *conn) put(entries []entry) error {
 	r := &c.run
 	if r.topic == nil || r.topic.closing.Load() {
 		t, err := c.svc.topic(r.name)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		r.topic = t
 	}
-	n, err := r.topic.PutMessages(entries)
-	c.published(r.name, n)
-	return n, err
+	if err := r.topic.PutMessages(entries); err != nil {
+		return err
+	}
+	c.published(r.name, len(entries))
+	return nil
 }
 
 func (c *conn) mpub(params [][]byte) error {
@@ -180,7 +197,7 @@ func (c *conn) mpub(params [][]byte) error {
 		return err
 	}
 	entries := makeEntries(c.svc.ids, bodies, 0, false, c.entries[:0])
-	_, err = c.put(entries)
+	err = c.put(entries)
 	c.entries = reusable(entries)
 	c.batch.reset()
 	if err != nil {

@@ -40,6 +40,11 @@ type storage interface {
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
+	// loadDelays returns what saveDelays has stored under that name, or
+	// [fs.ErrNotExist].
+	loadDelays(name string) (delayFile, error)
+	saveDelays(name string, f delayFile) error
+	removeDelays(name string) error
 }
 
 // A queue is what waits in one topic or one channel: in memory first, on disk
@@ -52,7 +57,14 @@ type queue struct {
 	memory    *memqueue.Queue[entry]
 	storage   storage
 	health    *health
+	clock     clock
 	log       *slog.Logger
+
+	// Of a channel; nil in a topic.
+	opened    func()                   // told when there is a backend to wait for
+	recovered func()                   // told when the disk works again after it failed
+	postpone  func(e entry, due int64) // defers a message that was read from disk
+	free      func() int               // how many entries beyond the limit consumers wait for; may be nil
 
 	// waiting counts the consumers that sleep until there is something to take:
 	// a burst leaves them their share.
@@ -62,21 +74,26 @@ type queue struct {
 	disk    atomic.Pointer[backend]
 	opening sync.Mutex // held while the backend is opened, so that it is opened once
 	deleted bool       // guarded by opening: it is not opened any more
-	opened  func()     // told when there is a backend to wait for; may be nil
-	free    func() int // how many entries beyond the limit consumers wait for; may be nil
+	// diskNanos is about when the next record was published.
+	diskNanos atomic.Int64
+
+	excess       excess
+	delays       delays
+	hasDelayFile bool // set by restore, before others use the queue
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
-	q := &queue{
+	return &queue{
 		name:      name,
 		ephemeral: ephemeral,
 		limit:     env.memQueueSize,
 		memory:    memqueue.New[entry](env.memQueueSize),
 		storage:   env.storage,
 		health:    env.health,
+		clock:     env.keeper.clock,
 		log:       env.log,
+		excess:    excess{stop: make(chan struct{})},
 	}
-	return q
 }
 
 // restore opens the backend if something is stored from before.
@@ -84,43 +101,65 @@ func (q *queue) restore() error {
 	if q.ephemeral || !q.storage.stored(q.name) {
 		return nil
 	}
-	_, err := q.openDisk()
-	return err
+	if _, err := q.openDisk(); err != nil {
+		return err
+	}
+	q.restoreDelays()
+	return nil
 }
 
-// put queues entries, in memory as far as they fit, and returns how many were
-// taken; fewer than all come with an error.
-func (q *queue) put(entries []entry) (int, error) {
-	n := q.memory.Put(entries)
-	if n < len(entries) && q.free != nil {
-		more := min(q.free(), len(entries)-n)
-		q.memory.PutBeyond(entries[n : n+more])
-		n += more
+// put queues all entries, in memory as far as they fit, or none where it returns
+// an error. What does not fit is stored first, as only that can fail.
+func (q *queue) put(entries []entry) error {
+	fit := min(max(q.limit-q.memory.Len(), 0), len(entries))
+	if fit < len(entries) {
+		if err := q.store(entries[fit:]); err != nil {
+			return err
+		}
 	}
-	if n == len(entries) {
-		return n, nil
+	if n := q.memory.Put(entries[:fit]); n < fit {
+		// There was room a moment ago; others have been faster.
+		q.memory.PutBeyond(entries[n:fit])
 	}
-	if q.ephemeral {
-		q.overflow(entries[n:])
-		return len(entries), nil
-	}
-	if err := q.spill(entries[n:]); err != nil {
-		return n, err
-	}
-	return len(entries), nil
+	return nil
 }
 
 // keep queues entries that were accepted before and must not get lost: what
-// cannot be stored stays in memory.
-func (q *queue) keep(entries []entry) {
-	n, err := q.put(entries)
-	if errors.Is(err, errExiting) {
-		return // they are deleted with the queue
+// cannot be stored stays in memory for now. It reports whether all is stored.
+func (q *queue) keep(entries []entry) bool { return q.keepRest(entries[q.memory.Put(entries):]) }
+
+// keepRest is keep for what has found memory full.
+func (q *queue) keepRest(entries []entry) bool {
+	entries = q.handOver(entries)
+	if len(entries) == 0 {
+		return true
 	}
-	if err != nil {
-		q.log.Error(fmt.Sprintf("DISKQUEUE(%s): failed to write message to backend - %s", q.name, err), "kept_in_memory", len(entries)-n)
-		q.memory.PutBeyond(entries[n:])
+	err := q.store(entries)
+	if err == nil || errors.Is(err, errExiting) {
+		return true // in the latter case they are deleted with the queue
 	}
+	q.holdBeyond(entries, err)
+	return false
+}
+
+// handOver keeps those of entries in memory, though it is full, that consumers
+// wait for, and returns the others.
+func (q *queue) handOver(entries []entry) []entry {
+	if len(entries) == 0 || q.free == nil {
+		return entries
+	}
+	n := min(q.free(), len(entries))
+	q.memory.PutBeyond(entries[:n])
+	return entries[n:]
+}
+
+// store is what becomes of entries that find memory full.
+func (q *queue) store(entries []entry) error {
+	if q.ephemeral {
+		q.overflow(entries)
+		return nil
+	}
+	return q.spill(entries)
 }
 
 // overflow is what becomes of a message that finds an ephemeral queue full: it
@@ -133,46 +172,53 @@ func (q *queue) overflow(entries []entry) {
 		q.memory.PutBeyond(entries[:n])
 	}
 	q.discarded.Add(uint64(len(entries) - n))
-	q.health.set(nil)
 }
 
-// spill writes entries to the backend. The delay of a deferred message has no
-// place there, so such ones stay in memory.
+// spill writes entries to the backend, all or none. Their delays are noted
+// before: a reader may be faster than this returns.
 func (q *queue) spill(entries []entry) error {
 	batch := batches.Get().(*diskqueue.Batch)
 	defer batches.Put(batch)
 	batch.Reset()
-	var deferred []entry
+	var deferred []delay
 	for _, e := range entries {
 		if e.delayMs > 0 {
-			deferred = append(deferred, e)
-			continue
+			deferred = append(deferred, delay{e.msg.ID, int64(e.delayMs)})
 		}
 		batch.Append(func(dst []byte) []byte {
 			return protocol.AppendMessage(dst, e.msg.Nanos, e.attempts, e.msg.ID, e.msg.Body)
 		})
 	}
-	if err := q.store(batch); err != nil {
+	q.delays.add(deferred)
+	if err := q.write(batch, entries[0].msg.Nanos); err != nil {
+		for _, d := range deferred {
+			q.delays.take(d.id)
+		}
 		return err
 	}
-	q.memory.PutBeyond(deferred)
 	return nil
 }
 
 var batches = sync.Pool{New: func() any { return new(diskqueue.Batch) }}
 
-func (q *queue) store(batch *diskqueue.Batch) error {
-	if batch.Len() == 0 {
-		return nil
-	}
+// write puts a batch, whose first message was published at nanos, into the
+// backend.
+func (q *queue) write(batch *diskqueue.Batch, nanos int64) error {
 	d, err := q.openDisk()
 	if err == nil {
+		if d.Depth() == 0 {
+			q.diskNanos.Store(nanos)
+		}
 		err = d.Put(batch)
 	}
-	if errors.Is(err, errExiting) || errors.Is(err, diskqueue.ErrClosed) {
+	switch {
+	case err == nil:
+		q.health.stored(q)
+	case errors.Is(err, errExiting) || errors.Is(err, diskqueue.ErrClosed):
 		return errExiting // a deletion came in between, which says nothing of the disk
+	default:
+		q.health.failed(q, err)
 	}
-	q.health.set(err)
 	return err
 }
 
@@ -203,12 +249,27 @@ func (q *queue) openDisk() (backend, error) {
 }
 
 // ready returns the Go channels that deliver when memory or disk may have
-// something to take; disk is nil while there is no backend.
+// something to take; disk is nil while there is no backend. It is also nil while
+// the disk fails to take what memory has too much of: what is read from it, and
+// times out, would make that more and more. When that has changed the consumers
+// are woken (recovered).
 func (q *queue) ready() (memory, disk <-chan struct{}) {
-	if d := q.disk.Load(); d != nil {
+	if d := q.disk.Load(); d != nil && !(q.excess.failing.Load() && q.memory.Len() > q.limit) {
 		disk = (*d).Ready()
 	}
 	return q.memory.Ready(), disk
+}
+
+// takeOldest takes from memory or disk, where the older messages are, as near as
+// that can be told without reading: disk is in order, and so is memory mostly.
+func (q *queue) takeOldest(into []entry, records [][]byte) int {
+	first, ok := q.memory.First()
+	if !ok || first.msg.Nanos > q.diskNanos.Load() {
+		if n := q.takeDisk(into, records); n > 0 {
+			return n
+		}
+	}
+	return q.takeMemory(into)
 }
 
 // takeMemory takes up to a fair share of what is in memory.
@@ -218,7 +279,8 @@ func (q *queue) takeMemory(into []entry) int {
 
 // takeDisk takes up to a fair share of what is on disk. A record that is no
 // message is skipped: the backend has reported what it found damaged, so this is
-// one that another program wrote.
+// one that another program wrote. A deferred message that is not due is passed
+// over, too.
 func (q *queue) takeDisk(into []entry, records [][]byte) int {
 	d := q.disk.Load()
 	if d == nil {
@@ -235,8 +297,11 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 			q.log.Error("decode stored message", "queue", q.name, "err", err)
 			continue
 		}
-		into[n] = e
-		n++
+		q.diskNanos.Store(e.msg.Nanos)
+		if q.resume(&e) {
+			into[n] = e
+			n++
+		}
 	}
 	clear(records)
 	return n
@@ -271,7 +336,7 @@ func (q *queue) depth() int64 {
 // depths is how many messages wait, and how many of those on disk.
 func (q *queue) depths() (all, disk int64) {
 	disk = q.diskDepth()
-	return int64(q.memory.Len()) + disk, disk
+	return int64(q.memory.Len()) + q.excess.moving.Load() + disk, disk
 }
 
 // diskDepth is how many messages wait on disk.
@@ -284,6 +349,10 @@ func (q *queue) diskDepth() int64 {
 
 // empty drops all messages.
 func (q *queue) empty() error {
+	q.excess.moveMu.Lock() // nothing is between memory and disk
+	defer q.excess.moveMu.Unlock()
+	q.health.forget(q)
+	q.delays.drain()
 	q.discarded.Add(uint64(q.memory.Clear()))
 	if d := q.disk.Load(); d != nil {
 		q.discarded.Add(uint64(max((*d).Depth(), 0)))
@@ -292,32 +361,42 @@ func (q *queue) empty() error {
 	return nil
 }
 
-// close stores what is in memory and closes the backend. It returns how many
-// messages were stored. Nobody may use the queue afterwards.
-func (q *queue) close() (stored int, err error) {
+// close stores what is in memory and then the entries of deferred, which are due
+// at the times of dues, and closes the backend. Nobody may use the queue
+// afterwards.
+func (q *queue) close(deferred []entry, dues []int64) error {
+	q.stopMoving()
 	if q.ephemeral {
 		q.memory.Clear()
-		return 0, nil
+		return nil
 	}
-	buf := make([]entry, 1024)
-	for {
-		n := q.memory.Take(buf)
-		if n == 0 {
-			break
-		}
-		for i := range buf[:n] {
-			buf[i].delayMs = 0 // the format has no place for it
-		}
-		if e := q.spill(buf[:n]); e != nil {
-			err = errors.Join(err, fmt.Errorf("store %d messages of queue %q: %w", n+q.memory.Clear(), q.name, e))
-			break
-		}
-		stored += n
+	if q.diskDepth() == 0 {
+		q.delays.drain() // all records have been read: these belonged to none
 	}
+	noted := make([]delay, 0, len(deferred))
+	for i, e := range deferred {
+		noted = append(noted, delay{e.msg.ID, dues[i]})
+	}
+	q.memory.PutBeyond(deferred)
+	err := q.closeMemory()
 	if d := q.disk.Load(); d != nil {
 		err = errors.Join(err, (*d).Close())
 	}
-	return stored, err
+	return errors.Join(err, q.saveDelays(noted))
+}
+
+// closeMemory stores what is in memory.
+func (q *queue) closeMemory() error {
+	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
+	for {
+		n := q.memory.Take(buf)
+		if n == 0 {
+			return nil
+		}
+		if err := q.spill(buf[:n]); err != nil {
+			return fmt.Errorf("store %d messages of queue %q: %w", n+q.memory.Clear(), q.name, err)
+		}
+	}
 }
 
 // delete drops all messages and removes the files.
@@ -325,44 +404,17 @@ func (q *queue) delete() error {
 	q.opening.Lock()
 	q.deleted = true
 	q.opening.Unlock()
+	q.stopMoving()
 	q.memory.Clear()
+	q.health.forget(q)
+	var err error
 	if d := q.disk.Load(); d != nil {
-		return (*d).Delete()
+		err = (*d).Delete()
 	}
-	return nil
-}
-
-// health is whether messages can be stored: the error of the latest attempt, or
-// nil. Source: nsqd HTTP API, /ping.
-type health struct {
-	mu  sync.Mutex
-	err error // guarded by mu
-	bad atomic.Bool
-}
-
-func (h *health) set(err error) {
-	if err == nil && !h.bad.Load() {
-		return
+	if q.hasDelayFile {
+		err = errors.Join(err, q.storage.removeDelays(q.name))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.err = err
-	h.bad.Store(err != nil)
-}
-
-// String returns "OK", or "NOK - " and the error.
-func (h *health) String() string {
-	if err := h.Err(); err != nil {
-		return "NOK - " + err.Error()
-	}
-	return "OK"
-}
-
-// Err returns the error of the latest attempt to store messages.
-func (h *health) Err() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.err
+	return err
 }
 
 // queueLimit bounds --mem-queue-size to what an int holds.

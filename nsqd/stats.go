@@ -279,7 +279,9 @@ func (c *conn) stats(topic string) clientStats {
 	return s
 }
 
-// readMemory asks the Go runtime, without stopping the world.
+// readMemory asks the Go runtime, without stopping the world. So the number of
+// objects leaves out the latest ones, which each processor still counts for
+// itself.
 func readMemory() *memoryStats {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/objects:objects"},

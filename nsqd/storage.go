@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 
 	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
-// diskStorage keeps backends as disk queues in the data directory.
+// diskStorage keeps backends as disk queues in the data directory, and beside
+// each, while the daemon is stopped, the delays of its deferred messages.
 type diskStorage struct {
 	opts  *Options
 	dir   string
@@ -35,4 +38,27 @@ func (s *diskStorage) open(name string) (backend, error) {
 		return nil, fmt.Errorf("open disk queue %q: %w", name, err)
 	}
 	return q, nil
+}
+
+func (s *diskStorage) delayPath(name string) string {
+	return filepath.Join(s.dir, diskqueue.FileName(name)+".deferred.dat")
+}
+
+func (s *diskStorage) loadDelays(name string) (delayFile, error) {
+	b, err := os.ReadFile(s.delayPath(name))
+	if err != nil {
+		return delayFile{}, err
+	}
+	return parseDelays(b)
+}
+
+func (s *diskStorage) saveDelays(name string, f delayFile) error {
+	if err := replaceFile(s.delayPath(name), f.append(nil)); err != nil {
+		return fmt.Errorf("store delays of queue %q: %w", name, err)
+	}
+	return nil
+}
+
+func (s *diskStorage) removeDelays(name string) error {
+	return ignoreMissing(os.Remove(s.delayPath(name)))
 }

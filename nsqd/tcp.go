@@ -12,9 +12,6 @@ import (
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
-// magicTimeout is how long a client may take to choose its protocol.
-const magicTimeout = 10 * time.Second
-
 // connSet holds the connected clients.
 type connSet struct {
 	mu     sync.Mutex
@@ -24,11 +21,11 @@ type connSet struct {
 }
 
 // join runs serve for a new connection on a goroutine of its own, unless the set
-// is closed.
-func (s *connSet) join(c net.Conn, serve func()) bool {
+// is closed or has limit connections already; 0 is no limit.
+func (s *connSet) join(c net.Conn, limit int, serve func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || limit > 0 && len(s.conns) >= limit {
 		return false
 	}
 	if s.conns == nil {
@@ -101,8 +98,7 @@ func (n *NSQD) accept(ctx context.Context) error {
 		}
 		if err == nil {
 			delay = 5 * time.Millisecond
-			n.log.Info(fmt.Sprintf("TCP: new client(%s)", remoteAddr(c)))
-			n.conns.join(c, func() { n.handle(c) })
+			n.admit(c)
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
@@ -118,11 +114,22 @@ func (n *NSQD) accept(ctx context.Context) error {
 	}
 }
 
+// admit serves a new connection, or closes it where there are too many.
+func (n *NSQD) admit(c net.Conn) {
+	limit := n.options().MaxConnections
+	if n.conns.join(c, limit, func() { n.handle(c) }) {
+		n.log.Info(fmt.Sprintf("TCP: new client(%s)", remoteAddr(c)))
+		return
+	}
+	n.log.Warn(fmt.Sprintf("TCP: refused client(%s)", remoteAddr(c)), "max_connections", limit)
+	_ = c.Close() // it was told nothing and has said nothing
+}
+
 // handle serves one connection: the magic, then the protocol it asks for.
 func (n *NSQD) handle(c net.Conn) {
 	addr := remoteAddr(c)
 	var magic [4]byte
-	err := c.SetDeadline(time.Now().Add(magicTimeout))
+	err := c.SetDeadline(time.Now().Add(n.options().MagicTimeout))
 	if err == nil {
 		_, err = io.ReadFull(c, magic[:])
 	}

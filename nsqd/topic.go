@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
@@ -50,6 +51,8 @@ type Topic struct {
 	// direct is the channels while messages may go straight to them, nil
 	// otherwise. Written under mu.
 	direct atomic.Pointer[[]*Channel]
+	// nudge holds a token when how messages go may have changed.
+	nudge chan struct{}
 	// flowing is whether the topic is started, not paused and has a channel.
 	// Written under mu.
 	flowing atomic.Bool
@@ -71,36 +74,75 @@ func newTopic(env *env, name string) *Topic {
 		queue:     newQueue(env, name, isEphemeral(name)),
 		channels:  make(map[string]*Channel),
 		deleting:  make(map[string]chan struct{}),
+		nudge:     make(chan struct{}, 1),
 	}
 }
 
-// PutMessages accepts entries in order and returns how many it took; fewer than
-// all come with an error: [errExiting], or why they could not be stored. Entries
-// stay the caller's.
-func (t *Topic) PutMessages(entries []entry) (n int, err error) {
+// PutMessages accepts all entries, in order, or none: then it returns
+// [errExiting], or why they could not be stored. Entries stay the caller's.
+func (t *Topic) PutMessages(entries []entry) error {
 	if t.closing.Load() {
-		return 0, errExiting
+		return errExiting
 	}
 	if channels := t.direct.Load(); channels != nil {
-		for _, c := range *channels {
-			c.put(entries)
+		if !handOver(*channels, entries) {
+			t.reflow() // not on this way until that channel is well again
 		}
-		n = len(entries)
 	} else {
-		n, err = t.queue.put(entries)
+		err := t.queue.put(entries)
 		if t.flowing.Load() {
-			t.mu.Lock()
-			t.reflowLocked()
-			t.mu.Unlock()
+			t.reflow()
+		}
+		if err != nil {
+			return err
 		}
 	}
 	size := 0
-	for _, e := range entries[:n] {
+	for _, e := range entries {
 		size += len(e.msg.Body)
 	}
-	t.messages.Add(uint64(n))
+	t.messages.Add(uint64(len(entries)))
 	t.bytes.Add(uint64(size))
-	return n, err
+	return nil
+}
+
+// handOver gives entries to all channels and reports whether each could store
+// its share; what one could not, it keeps in memory. Memory comes first, so that
+// no channel waits for another's disk, and disks are waited for together.
+func handOver(channels []*Channel, entries []entry) (stored bool) {
+	var shares []share
+	for _, c := range channels {
+		if rest := c.accept(entries); len(rest) > 0 {
+			shares = append(shares, share{c.queue, rest})
+		}
+	}
+	if len(shares) == 0 {
+		return true
+	}
+	var failed atomic.Bool
+	var others sync.WaitGroup
+	for _, s := range shares[1:] {
+		others.Go(func() {
+			if !s.queue.keepRest(s.entries) {
+				failed.Store(true)
+			}
+		})
+	}
+	stored = shares[0].queue.keepRest(shares[0].entries)
+	others.Wait()
+	return stored && !failed.Load()
+}
+
+// A share is what a channel's queue has to store.
+type share struct {
+	queue   *queue
+	entries []entry
+}
+
+func (t *Topic) reflow() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reflowLocked()
 }
 
 // reflowLocked decides how messages go after something has changed: straight to
@@ -112,9 +154,14 @@ func (t *Topic) PutMessages(entries []entry) (n int, err error) {
 func (t *Topic) reflowLocked() {
 	flowing := t.started && !t.paused && len(t.channels) > 0 && !t.closing.Load()
 	t.flowing.Store(flowing)
-	if !flowing || t.pumping || t.queue.depth() > 0 {
+	select {
+	case t.nudge <- struct{}{}: // the pump may be waiting for this change
+	default:
+	}
+	backlog := t.queue.depth() > 0
+	if !flowing || t.pumping || backlog || t.failingLocked() {
 		t.direct.Store(nil)
-		if flowing && !t.pumping {
+		if flowing && backlog && !t.pumping {
 			t.pumping = true
 			t.pump.Go(t.messagePump)
 		}
@@ -124,11 +171,26 @@ func (t *Topic) reflowLocked() {
 	t.direct.Store(&channels)
 }
 
-// pumpBatch is how many messages a topic's pump moves at a time.
-const pumpBatch = 256
+// failingLocked reports whether the disk of some channel does not take what that
+// channel has too much of.
+func (t *Topic) failingLocked() bool {
+	for _, c := range t.channels {
+		if c.queue.excess.failing.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	pumpBatch = 256                    // messages a topic's pump moves at a time
+	pumpPause = 100 * time.Millisecond // before it looks again at a disk that fails
+)
 
 // messagePump moves what waits in the topic to the channels, and ends when
-// nothing is left or the topic does not flow any more.
+// nothing is left or the topic does not flow any more. While a channel has more
+// in memory than it may, because its disk fails, messages stay in the topic: they
+// go to all channels at the same time, and memory is not to grow.
 func (t *Topic) messagePump() {
 	entries := make([]entry, pumpBatch)
 	records := make([][]byte, 0, pumpBatch)
@@ -143,13 +205,18 @@ func (t *Topic) messagePump() {
 		channels := t.channelListLocked()
 		t.mu.Unlock()
 
-		n := t.queue.takeMemory(entries)
-		if n == 0 {
-			n = t.queue.takeDisk(entries, records)
+		n := 0
+		if !slices.ContainsFunc(channels, func(c *Channel) bool { return c.queue.overfull() }) {
+			n = t.queue.takeOldest(entries, records)
 		}
-		for _, c := range channels {
-			c.put(entries[:n])
+		if n == 0 { // or what there is cannot be read just now
+			select {
+			case <-t.nudge:
+			case <-time.After(pumpPause):
+			}
+			continue
 		}
+		handOver(channels, entries[:n])
 		clear(entries[:n])
 	}
 }
@@ -197,7 +264,7 @@ func (t *Topic) GetChannel(name string) (*Channel, error) {
 	if t.closing.Load() {
 		return nil, errExiting
 	}
-	c := newChannel(t.env, t.name, name)
+	c := newChannel(t.env, t.name, name, t.reflow)
 	if err := c.queue.restore(); err != nil {
 		return nil, err
 	}
@@ -271,8 +338,7 @@ func (t *Topic) close() error {
 	if inMemory > 0 && !t.ephemeral {
 		t.env.log.Info(fmt.Sprintf("TOPIC(%s): flushing %d memory messages to backend", t.name, inMemory))
 	}
-	_, queueErr := t.queue.close()
-	return errors.Join(err, queueErr)
+	return errors.Join(err, t.queue.close(nil, nil))
 }
 
 // delete removes the topic's channels and everything they and it hold.

@@ -17,7 +17,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
@@ -205,44 +204,10 @@ func TestCleanRestartKeepsEverything(t *testing.T) {
 	}
 }
 
-// A storage whose writes fail while it is told to.
-type failingStorage struct {
-	storage
-	mu  sync.Mutex
-	err error
-}
-
-func (s *failingStorage) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
-}
-
-func (s *failingStorage) open(name string) (backend, error) {
-	b, err := s.storage.open(name)
-	return &failingBackend{b, s}, err
-}
-
-type failingBackend struct {
-	backend
-	storage *failingStorage
-}
-
-func (b *failingBackend) Put(batch *diskqueue.Batch) error {
-	b.storage.mu.Lock()
-	err := b.storage.err
-	b.storage.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return b.backend.Put(batch)
-}
-
 func TestDiskFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, func(o *Options) { o.MemQueueSize, o.MaxHeartbeatInterval = 10, time.Hour })
-		disk := &failingStorage{storage: b.env.storage}
-		b.env.storage = disk
+		disk := useFailing(b.NSQD)
 		full := &os.PathError{Op: "write", Path: "t.diskqueue.000000.dat", Err: syscall.ENOSPC}
 
 		// A topic without channels: the publisher is told, nothing is lost.
@@ -300,7 +265,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range 300 {
 					bodies := slices.Repeat([][]byte{[]byte("body")}, 1+r.IntN(20))
-					if _, err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
+					if err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
@@ -310,7 +275,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 		var clients []*conn
 		for i := range 4 {
 			client, server := nsqtest.Pipe()
-			b.conns.join(server, func() { b.handle(server) })
+			b.conns.join(server, 0, func() { b.handle(server) })
 			if _, err := io.WriteString(client, protocol.MagicV2+"SUB t ch\nRDY 50\n"); err != nil {
 				t.Fatal(err)
 			}
@@ -369,7 +334,7 @@ func answerAtRandom(client net.Conn, r *rand.Rand, n int) {
 }
 
 func TestMessageIDs(t *testing.T) {
-	s := newIDSource(617)
+	s := newIDSource(617, wallClock)
 	first := s.reserve(5000)
 	next := s.reserve(1)
 	if next < first+5000 {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,8 +16,9 @@ import (
 )
 
 // The transcripts are written from the protocol spec, not from what nsqd does.
-// Each case has a daemon of its own and is spoken twice: with the client's bytes
-// in as few writes as possible, and byte by byte.
+// Each case has a daemon of its own and is spoken twice: over TCP with the
+// client's bytes in as few writes as possible, and over a Unix socket byte by
+// byte.
 func TestTranscripts(t *testing.T) { replay(t, "testdata/transcripts/*.txt") }
 
 // Those on a daemon that has an auth server.
@@ -41,7 +43,7 @@ func grantBySecret(w http.ResponseWriter, r *http.Request) {
 		"nothing": `{"ttl":3600,"authorizations":[]}`,
 		"broken":  `<html>`,
 	}[r.FormValue("secret")]
-	if !known || r.FormValue("remote_ip") != "127.0.0.1" {
+	if ip := r.FormValue("remote_ip"); !known || ip != "127.0.0.1" && ip != "" { // "" for a Unix socket
 		w.WriteHeader(http.StatusForbidden)
 	}
 	_, _ = io.WriteString(w, answer) // nsqd may have gone
@@ -65,12 +67,31 @@ func replay(t *testing.T, pattern string, flags ...string) {
 				t.Run(name+"/"+c.Name+"/"+chunks.String(), func(t *testing.T) {
 					t.Parallel()
 					skipMissingFlags(t, c.Flags)
-					d := daemon.Start(t, daemon.Flags(t, c.Flags...), daemon.Flags(t, flags...))
+					d := daemon.Start(t, daemon.Flags(t, c.Flags...), daemon.Flags(t, flags...), func(o *nsqd.Options) {
+						if chunks == nsqtest.Bytes {
+							o.TCPAddress = socketPath(t)
+						}
+					})
 					c.Replay(t, d.TCPAddr, d.HTTPAddr, chunks)
 				})
 			}
 		}
 	}
+}
+
+// socketPath returns a free path short enough for a Unix socket, which may have
+// about 100 bytes.
+func socketPath(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "nsqd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "tcp")
 }
 
 // skipMissingFlags skips a case about an option that nsqd does not have yet.

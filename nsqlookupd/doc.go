@@ -43,7 +43,7 @@
 // the time to send the magic are bounded, silent connections are closed after
 // --tcp-idle-timeout. A tombstone for an IPv6 node works with and without
 // brackets. A regular end of a connection is no ERROR, SIGHUP does not end the
-// process, HTTP requests get two seconds to end at shutdown.
+// process, HTTP requests get five seconds to end at shutdown.
 //
 // # Figures
 //

@@ -71,10 +71,7 @@ type daemon struct {
 
 func start(t *testing.T, change ...func(*nsqlookupd.Options)) *daemon {
 	t.Helper()
-	opts, err := nsqlookupd.NewOptions()
-	if err != nil {
-		t.Fatal(err)
-	}
+	opts := nsqlookupd.NewOptions()
 	d := &daemon{t: t, log: newLogBuffer()}
 	opts.TCPAddress, opts.HTTPAddress = "127.0.0.1:0", "127.0.0.1:0"
 	opts.BroadcastAddress = "lookup1"
@@ -82,6 +79,7 @@ func start(t *testing.T, change ...func(*nsqlookupd.Options)) *daemon {
 	for _, f := range change {
 		f(opts)
 	}
+	var err error
 	if d.l, err = nsqlookupd.New(opts); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -22,7 +21,7 @@ import (
 type NSQLookupd struct {
 	log        *slog.Logger
 	tcp        *tcpServer
-	http       *http.Server
+	api        http.Handler
 	httpListen net.Listener
 }
 
@@ -66,7 +65,7 @@ func New(opts *Options) (*NSQLookupd, error) {
 			idleTimeout:   opts.idleTimeout(),
 			identifyReply: reply,
 		}),
-		http:       httpapi.NewServer(newHTTPAPI(reg, opts, log), log),
+		api:        newHTTPAPI(reg, opts, log),
 		httpListen: httpListener,
 	}, nil
 }
@@ -87,43 +86,25 @@ func (l *NSQLookupd) TCPAddr() *net.TCPAddr { return l.tcp.listener.Addr().(*net
 // HTTPAddr returns the address bound for HTTP.
 func (l *NSQLookupd) HTTPAddr() *net.TCPAddr { return l.httpListen.Addr().(*net.TCPAddr) }
 
-// httpGrace is how long HTTP requests in progress may take to end at shutdown.
-const httpGrace = 2 * time.Second
-
 // Run serves until ctx ends or a listener fails, then closes everything and
-// waits for it, which takes little more than httpGrace. It is called once. The
-// error is the failure of a listener, nil after an end of ctx.
+// waits for it, which takes little more than what [httpapi.Serve] grants requests
+// in progress. It is called once. The error is the failure of a listener, nil
+// after an end of ctx.
 func (l *NSQLookupd) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the other
 	g.Go(func() error { return l.tcp.serve(ctx) })
-	g.Go(l.serveHTTP)
+	g.Go(func() error {
+		if err := httpapi.Serve(ctx, "HTTP", l.httpListen, l.api, l.log); err != nil {
+			return fmt.Errorf("http.Serve() error - %w", err)
+		}
+		return nil
+	})
 	g.Go(func() error {
 		<-ctx.Done()
 		l.tcp.close()
-		l.closeHTTP()
 		return nil
 	})
 	err := g.Wait()
 	l.tcp.peers.Wait()
 	return err
-}
-
-func (l *NSQLookupd) serveHTTP() error {
-	l.log.Info("HTTP: listening on " + l.httpListen.Addr().String())
-	err := l.http.Serve(l.httpListen)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("http.Serve() error - %w", err)
-}
-
-func (l *NSQLookupd) closeHTTP() {
-	l.log.Info("HTTP: closing " + l.httpListen.Addr().String())
-	ctx, cancel := context.WithTimeout(context.Background(), httpGrace)
-	defer cancel()
-	if err := l.http.Shutdown(ctx); err != nil {
-		l.log.Warn("HTTP: requests in progress are cut", "err", err)
-		// What cannot be closed is closed already.
-		_ = l.http.Close()
-	}
 }

@@ -1,7 +1,6 @@
 package nsqlookupd
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -54,11 +53,11 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// NewOptions returns the defaults. The error is that the host has no name.
-func NewOptions() (*Options, error) {
+// NewOptions returns the defaults.
+func NewOptions() *Options {
 	hostname, err := os.Hostname()
 	if err != nil {
-		return nil, fmt.Errorf("find the host name: %w", err)
+		hostname = "localhost" // --broadcast-address says better
 	}
 	return &Options{
 		LogLevel:                logging.LevelInfo,
@@ -69,7 +68,7 @@ func NewOptions() (*Options, error) {
 		InactiveProducerTimeout: 5 * time.Minute,
 		TombstoneLifetime:       45 * time.Second,
 		TCPIdleTimeout:          10 * time.Minute,
-	}, nil
+	}
 }
 
 // idleTimeout returns the effective TCPIdleTimeout, 0 for never.

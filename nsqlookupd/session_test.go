@@ -195,10 +195,7 @@ func BenchmarkTopics(b *testing.B) { benchmarkRequest(b, "/topics", 10, 1000) }
 func benchmarkRequest(b *testing.B, path string, producers, topics int) {
 	r := newRegistry()
 	fill(r, producers, topics)
-	opts, err := NewOptions()
-	if err != nil {
-		b.Fatal(err)
-	}
+	opts := NewOptions()
 	api := newHTTPAPI(r, opts, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	w := &discard{header: http.Header{}}

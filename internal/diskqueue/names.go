@@ -87,7 +87,7 @@ func (n *Names) of(name string) *leftFiles {
 func (n *Names) Has(name string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	files := n.found[fileName(name)]
+	files := n.found[FileName(name)]
 	return files != nil && (files.metadata || len(files.numbers) > 0)
 }
 

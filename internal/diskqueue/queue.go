@@ -124,7 +124,7 @@ func Open(o Options) (*Queue, error) {
 	q := &Queue{
 		o: o,
 		files: &store{
-			fs: o.FS, dir: o.Dir, name: fileName(o.Name), min: int64(o.MinRecordSize),
+			fs: o.FS, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
 			log: o.Logger, head: "DISKQUEUE(" + o.Name + "): ",
 		},
 		ready: make(chan struct{}, 1),

@@ -25,8 +25,9 @@ type store struct {
 	damagedRecords, damagedBytes, damagedFiles atomic.Int64
 }
 
-// fileName is how the queue called name is called in file names.
-func fileName(name string) string {
+// FileName is how the queue called name ("topic" or "topic:channel") is called in
+// file names: on Windows ";" stands for ":".
+func FileName(name string) string {
 	if channelSeparator == ':' {
 		return name
 	}

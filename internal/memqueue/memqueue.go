@@ -108,6 +108,48 @@ func (q *Queue[T]) Take(into []T) int {
 	return n
 }
 
+// TakeBeyond removes and returns, in order, what was put beyond the limit and is
+// still beyond it: the newest items.
+func (q *Queue[T]) TakeBeyond() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	excess := q.Len() - q.limit
+	if excess <= 0 {
+		return nil
+	}
+	items := make([]T, 0, excess)
+	end := q.taken + q.limit // of what stays, counted from the begin of the first block
+	var last *block[T]
+	for b := q.head; b != nil; b = b.next {
+		keep := min(end, len(b.items))
+		end -= keep
+		items = append(items, b.items[keep:]...)
+		clear(b.items[keep:])
+		b.items = b.items[:keep]
+		if last == nil || keep > 0 {
+			last = b
+		}
+	}
+	last.next = nil
+	q.tail = last
+	q.length.Add(-int64(excess))
+	return items
+}
+
+// First returns the oldest item, which stays; ok is false for an empty queue.
+func (q *Queue[T]) First() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.Len() == 0 {
+		return item, false
+	}
+	b, at := q.head, q.taken
+	if at == len(b.items) {
+		b, at = b.next, 0
+	}
+	return b.items[at], true
+}
+
 // Wake passes the baton on: call it after receiving from Ready and not taking.
 func (q *Queue[T]) Wake() {
 	if q.Len() > 0 {

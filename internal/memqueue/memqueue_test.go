@@ -2,6 +2,7 @@ package memqueue
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -79,6 +80,47 @@ func TestNotify(t *testing.T) {
 	case <-q.Ready():
 		t.Error("a token is there too")
 	default:
+	}
+}
+
+// Beyond the limit lie the newest items; what stays keeps its order.
+func TestTakeBeyond(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for _, limit := range []int{0, 1, 300, 1000} {
+		q := New[int](limit)
+		var model []int
+		next := 0
+		for range 2000 {
+			switch r.IntN(4) {
+			case 0, 1:
+				in := make([]int, r.IntN(200))
+				for i := range in {
+					in[i] = next
+					next++
+				}
+				q.PutBeyond(in)
+				model = append(model, in...)
+			case 2:
+				out := make([]int, r.IntN(300))
+				n := q.Take(out)
+				if !slices.Equal(out[:n], model[:min(len(out), len(model))]) {
+					t.Fatalf("took %d, want %d", out[:n], model[:min(len(out), len(model))])
+				}
+				model = model[n:]
+			case 3:
+				stays := min(len(model), limit)
+				if got := q.TakeBeyond(); !slices.Equal(got, model[stays:]) {
+					t.Fatalf("beyond %d: %d, want %d", limit, got, model[stays:])
+				}
+				model = model[:stays]
+			}
+			first, ok := q.First()
+			if q.Len() != len(model) || ok != (len(model) > 0) || ok && first != model[0] {
+				t.Fatalf("Len() = %d, First() = %d, %v; want %d items", q.Len(), first, ok, len(model))
+			}
+		}
 	}
 }
 
@@ -168,12 +210,8 @@ func TestMemoryIsGivenBack(t *testing.T) {
 
 // Batches through a long queue must not allocate once blocks are in rotation.
 func BenchmarkPutTake(b *testing.B) {
-	type entry struct {
-		p *int
-		n int64
-	}
-	q := New[entry](1 << 20)
-	in, out := make([]entry, 100), make([]entry, 100)
+	q := New[[2]*int](1 << 20) // as large as what topics queue
+	in, out := make([][2]*int, 100), make([][2]*int, 100)
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Put(in)

@@ -37,7 +37,13 @@ func (c Case) Replay(t testing.TB, tcpAddr, httpAddr string, chunks Chunks) {
 	r := replay{
 		t: t, tcpAddr: tcpAddr, httpAddr: httpAddr, chunks: chunks,
 		conns: map[string]*Conn{}, ids: map[string]protocol.MessageID{},
+		http: &http.Client{
+			Transport:     &http.Transport{},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Timeout:       defaultTimeout,
+		},
 	}
+	defer r.http.CloseIdleConnections()
 	for i, s := range c.steps {
 		if err := r.step(s, c.steps[i+1:]); err != nil {
 			t.Fatalf("%s: %s\n%v", s.where, s.text, err)
@@ -53,6 +59,7 @@ type replay struct {
 	conns             map[string]*Conn
 	ids               map[string]protocol.MessageID
 	pending           []byte // of lines to be sent together
+	http              *http.Client
 	answer            httpAnswer
 }
 
@@ -224,12 +231,6 @@ func compareJSON(got Frame, want string) error {
 	return nil
 }
 
-// httpClient leaves no idle connection behind.
-var httpClient = &http.Client{
-	Transport: &http.Transport{DisableKeepAlives: true},
-	Timeout:   defaultTimeout,
-}
-
 // request sends an H> line: method, path, and a body in Go strings.
 func (r *replay) request(what string) error {
 	line, body, _ := cutBody(what)
@@ -245,7 +246,7 @@ func (r *replay) request(what string) error {
 	if err != nil {
 		return err
 	}
-	response, err := httpClient.Do(request)
+	response, err := r.http.Do(request)
 	if err != nil {
 		return err
 	}

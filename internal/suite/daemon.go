@@ -150,6 +150,16 @@ func (d *Daemon) Stop(timeout time.Duration) error {
 	return nil
 }
 
+// Kill ends the process at once, with no chance to save anything, and waits
+// until it is gone.
+func (d *Daemon) Kill() error {
+	if err := d.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill %s: %w", d.name, err)
+	}
+	<-d.done
+	return nil
+}
+
 // exit says how a process that is gone ended; it is never nil.
 func (d *Daemon) exit() error {
 	if d.waitErr != nil {

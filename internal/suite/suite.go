@@ -58,50 +58,59 @@ func (e Env) Check() error {
 	return nil
 }
 
-var httpClient = &http.Client{Timeout: 10 * time.Second}
+// httpClient keeps no connection, so that nothing is left behind in tests.
+var httpClient = &http.Client{
+	Transport: &http.Transport{DisableKeepAlives: true},
+	Timeout:   10 * time.Second,
+}
 
-// GetJSON asks the daemon's HTTP API, as in GetJSON(ctx, "/lookup", &v,
-// "topic", "t"): params are names and values by turns. Any status but 200 is
-// an error.
+// GetJSON asks the daemon's HTTP API, see [GetJSON].
 func (d *Daemon) GetJSON(ctx context.Context, path string, v any, params ...string) error {
-	body, err := d.do(ctx, http.MethodGet, path, params)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("decode answer of %s to %s: %w", d.name, path, err)
-	}
-	return nil
+	return GetJSON(ctx, d.HTTPAddr, path, v, params...)
 }
 
 // Post sends an empty POST to the daemon's HTTP API. Any status but 200 is an
 // error. params are names and values by turns.
 func (d *Daemon) Post(ctx context.Context, path string, params ...string) error {
-	_, err := d.do(ctx, http.MethodPost, path, params)
+	_, err := ask(ctx, http.MethodPost, d.HTTPAddr, path, params)
 	return err
 }
 
-func (d *Daemon) do(ctx context.Context, method, path string, params []string) ([]byte, error) {
+// GetJSON asks the HTTP API at addr and decodes the answer into v, as in
+// GetJSON(ctx, addr, "/lookup", &v, "topic", "t"): params are names and values
+// by turns. Any status but 200 is an error.
+func GetJSON(ctx context.Context, addr, path string, v any, params ...string) error {
+	body, err := ask(ctx, http.MethodGet, addr, path, params)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("decode answer of %s to %s: %w", addr, path, err)
+	}
+	return nil
+}
+
+func ask(ctx context.Context, method, addr, path string, params []string) ([]byte, error) {
 	query := url.Values{}
 	for i := 0; i+1 < len(params); i += 2 {
 		query.Set(params[i], params[i+1])
 	}
-	where := url.URL{Scheme: "http", Host: d.HTTPAddr, Path: path, RawQuery: query.Encode()}
+	where := url.URL{Scheme: "http", Host: addr, Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, where.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", d.name, err)
+		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
 	response, err := httpClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", d.name, err)
+		return nil, fmt.Errorf("ask %s: %w", addr, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("read answer of %s to %s: %w", d.name, path, err)
+		return nil, fmt.Errorf("read answer of %s to %s: %w", addr, path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask %s for %s: %s %s", d.name, path, response.Status, body)
+		return nil, fmt.Errorf("ask %s for %s: %s %s", addr, path, response.Status, body)
 	}
 	return body, nil
 }

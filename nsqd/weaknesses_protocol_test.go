@@ -1,0 +1,218 @@
+package nsqd
+
+import (
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest"
+	"github.com/nsq-suite/nsq/internal/protocol"
+)
+
+// One test per weakness of upstream's network and protocol path, by its number in
+// section 5.1 of the protocol spec. Those not here:
+//
+//	 2  messages wait in the output buffer    TestOutputBuffering
+//	 4  no deadline for the magic             TestSilentBeforeMagic
+//	 9  an ID twice in flight                 TestDuplicateInFlight
+//	10  messages of a client that is gone     TestClientGone: kept, as observable
+//	12  numbers wrap around                   transcripts rdy, dpub, answer
+//	15  a code stands twice in a text         transcript mpub: kept, as text is contract
+//	16  timeouts of 0                         TestOutcomes in cmd/nsqd
+//	18  no limit on connections               TestMaxConnections
+
+func pubCommand(topic, body string) string {
+	return string(protocol.AppendSized(protocol.AppendCommand(nil, "PUB", topic), []byte(body)))
+}
+
+// A countedConn counts writes.
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// 1: a pipelined run of commands costs one write.
+func TestWeakness1AnswersShareAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		var writes atomic.Int64
+		client, server := nsqtest.Pipe()
+		b.conns.join(server, 0, func() { b.handle(countedConn{server, &writes}) })
+		c := nsqtest.Wrap(t, client).Send(protocol.MagicV2)
+		c.Send(strings.Repeat(pubCommand("t", "a"), 100))
+		for range 100 {
+			c.ExpectOK()
+		}
+		if n := writes.Load(); n > 2 { // the run may arrive in two pieces
+			t.Errorf("100 answers took %d writes", n)
+		}
+	})
+}
+
+// 3: a consumer that does not read is disconnected. It takes a real socket and a
+// second: the fake clock stands still while one goroutine waits for another's
+// lock.
+func TestWeakness3StalledConsumerIsDisconnected(t *testing.T) {
+	d := startDaemon(t)
+	addr := d.TCPAddr().String()
+	c := nsqtest.Dial(t, addr)
+	c.Identify(`{"heartbeat_interval":1000}`)
+	c.Sub("t", "ch").Rdy(100)
+	p := nsqtest.Dial(t, addr)
+	for range 20 {
+		p.Pub("t", strings.Repeat("x", 1<<20)) // more than the kernel buffers
+	}
+	ch := d.existingTopic("t").existingChannel("ch")
+	ticks := time.NewTicker(100 * time.Millisecond)
+	defer ticks.Stop()
+	for deadline := time.Now().Add(20 * time.Second); len(ch.consumerList()) > 0; <-ticks.C {
+		if time.Now().After(deadline) {
+			t.Fatal("a consumer that has read nothing for 20 heartbeats is still there")
+		}
+	}
+}
+
+// 5: the error frame arrives though the client goes on sending.
+func TestWeakness5ErrorIsNotLost(t *testing.T) {
+	d := startDaemon(t)
+	for range 20 {
+		c, err := net.Dial("tcp", d.TCPAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			_, _ = io.WriteString(c, protocol.MagicV2+"PUB t\n\x00\x20\x00\x00")
+			_, _ = c.Write(make([]byte, 0x200000)) // the daemon may hang up before the end
+		}()
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := protocol.ReadSized(c, 0)
+		if err != nil || string(got[4:]) != "E_BAD_MESSAGE PUB message too big 2097152 > 1048576" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+		<-sent
+	}
+}
+
+// 8: what IDENTIFY sets holds for a SUB and RDY right behind it.
+func TestWeakness8SettingsHoldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		b.connect().Sub("t", "ch")
+		b.connect().Mpub("t", numbered(3)...)
+		c := b.connect()
+		body := `{"msg_timeout":2000,"output_buffer_timeout":5000}`
+		c.Send(string(protocol.AppendSized([]byte("IDENTIFY\n"), []byte(body))) + "SUB t ch\nRDY 5\n")
+		c.ExpectOK().ExpectOK()
+		start := time.Now()
+		c.ReadMessage()
+		took(t, start, 5*time.Second) // batched as asked, while 2 s have timed out twice
+		nsqtest.Equal(t, b.channel("t", "ch").timeouts.Load(), uint64(6))
+	})
+}
+
+// 11: a sample rate of 99 drops something, one of 0 nothing.
+func TestWeakness11SampleRateIsExact(t *testing.T) {
+	entries := make([]entry, 100_000)
+	if n := len(sample(entries, 99)); n < 98_800 || n > 99_200 {
+		t.Errorf("%d of 100000 pass at a rate of 99 %%", n)
+	}
+	if n := len(sample(entries, 1)); n < 800 || n > 1200 {
+		t.Errorf("%d of 100000 pass at a rate of 1 %%", n)
+	}
+}
+
+// 13: an MPUB that is refused does not create its topic, nor does a PUB.
+func TestWeakness13RefusedPublishCreatesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		b.connect().Send("MPUB t\n\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00x").
+			ExpectError("E_BAD_MESSAGE MPUB invalid message(0) body size 0").ExpectClosed()
+		b.connect().Send("PUB u\n\x00\x00\x00\x00").ExpectError("E_BAD_MESSAGE PUB invalid message body size 0").ExpectClosed()
+		nsqtest.Equal(t, len(b.topicList()), 0)
+	})
+}
+
+// 14: an MPUB of which a part cannot be stored queues nothing.
+func TestWeakness14MpubIsAtomic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, func(o *Options) { o.MemQueueSize = 5 })
+		disk := &failingStorage{storage: b.env.storage}
+		b.env.storage = disk
+		full := errors.New("no space left")
+		disk.fail(full)
+		b.connect().Mpub("t", numbered(3)...)
+		batch := []byte{0, 0, 0, 4}
+		for _, body := range numbered(4) {
+			batch = protocol.AppendSized(batch, []byte(body))
+		}
+		b.connect().CommandBody(string(batch), "MPUB", "t").ExpectError("E_MPUB_FAILED MPUB failed no space left").ExpectClosed()
+		nsqtest.Equal(t, b.topic("t").queue.depth(), int64(3))
+		nsqtest.Equal(t, b.topic("t").messages.Load(), uint64(3))
+		disk.fail(nil)
+		b.connect().CommandBody(string(batch), "MPUB", "t").ExpectOK()
+		nsqtest.Equal(t, b.topic("t").queue.depth(), int64(7))
+	})
+}
+
+// 17: an announced size reserves little.
+func TestWeakness17AnnouncedSizesReserveNothing(t *testing.T) {
+	opts := NewOptions()
+	svc := &service{opts: func() *Options { return opts }, log: opts.logger()}
+	for _, announced := range []string{"PUB t\n\x00\x0f\xff\xff", "MPUB t\n\x00\x4f\xff\xff\x00\x0f\xff\xff", "IDENTIFY\n\x00\x4f\xff\xff"} {
+		client, server := nsqtest.Pipe()
+		if _, err := io.WriteString(client, announced); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := newConn(svc, server).IOLoop()
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "failed to read") {
+			t.Errorf("%.4s: %v", announced, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 512<<10 { // the input buffer may be among it
+			t.Errorf("%.4s reserves %d bytes", announced, n)
+		}
+	}
+}
+
+// 19: an idle subscribed client costs a bounded, small number of goroutines and is
+// not woken by the FINs of others.
+func TestWeakness19IdleConsumersSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		var writes atomic.Int64
+		idle, server := nsqtest.Pipe()
+		b.conns.join(server, 0, func() { b.handle(countedConn{server, &writes}) })
+		nsqtest.Wrap(t, idle).Send(protocol.MagicV2).Sub("t", "idle").Rdy(1)
+		busy := b.connect().Sub("t", "ch").Rdy(1)
+		synctest.Wait()
+		before := writes.Load()
+		p := b.connect()
+		b.channel("t", "idle").pause(true)
+		for range 50 {
+			p.Pub("t", "a")
+			busy.Fin(busy.ReadMessage().ID)
+		}
+		nsqtest.Equal(t, writes.Load(), before)
+	})
+}
