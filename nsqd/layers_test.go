@@ -179,13 +179,13 @@ func TestCompressors(t *testing.T) {
 		}
 		r := readers[name](&wire)
 		random := rand.New(rand.NewPCG(uint64(level), 0))
-		for range 200 {
+		for range 50 {
 			var want []byte
 			for range random.IntN(4) {
 				part := []byte(okFrame)
 				switch random.IntN(4) {
 				case 0:
-					part = []byte(noise(random.IntN(1 << random.IntN(19))))
+					part = []byte(noise(random.IntN(1 << random.IntN(18))))
 				case 1:
 					part = bytes.Repeat([]byte("ab"), random.IntN(1<<random.IntN(18)))
 				}

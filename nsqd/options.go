@@ -95,8 +95,8 @@ type Options struct {
 	TLSClientAuthPolicy string `flag:"tls-client-auth-policy" group:"TLS and compression" usage:"client certificates: require (any) or require-verify; makes TLS required"`
 	TLSRootCAFile       string `flag:"tls-root-ca-file" group:"TLS and compression" usage:"path to the certificates (PEM) that client certificates must lead to (default: those of the system)"`
 
-	TLSRequired   TLSRequirement `flag:"tls-required" group:"TLS and compression" usage:"require TLS of clients: true, false or tcp-https, which leaves plain HTTP open"`
-	TLSMinVersion TLSVersion     `flag:"tls-min-version" group:"TLS and compression" usage:"least TLS version: tls1.0, tls1.1, tls1.2 or tls1.3"`
+	TLSRequired   TLSRequirement `flag:"tls-required" group:"TLS and compression" usage:"require TLS of clients: true, false or =tcp-https, which leaves plain HTTP open"`
+	TLSMinVersion TLSVersion     `flag:"tls-min-version" group:"TLS and compression" usage:"lowest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"`
 
 	Deflate         bool `flag:"deflate" group:"TLS and compression" usage:"offer deflate compression to clients"`
 	MaxDeflateLevel int  `flag:"max-deflate-level" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
