@@ -1,7 +1,6 @@
 package nsqd
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -72,11 +71,8 @@ func (c *conn) credentials(secret string) auth.Credentials {
 	if host, _, err := net.SplitHostPort(c.addr); err == nil { // else a Unix socket
 		who.RemoteIP = host
 	}
-	if secure, ok := c.Conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		who.TLS = true
-		if certs := secure.ConnectionState().PeerCertificates; len(certs) > 0 {
-			who.CommonName = certs[0].Subject.CommonName
-		}
+	if layer := c.layers.Load().tls; layer != nil {
+		who.TLS, who.CommonName = true, layer.commonName
 	}
 	return who
 }

@@ -1,9 +1,6 @@
 package nsqd
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"net"
@@ -250,28 +247,21 @@ func TestAuthInStats(t *testing.T) {
 	})
 }
 
-// A tlsConn says that it is encrypted.
-type tlsConn struct {
-	net.Conn
-	state tls.ConnectionState
-}
-
-func (c tlsConn) ConnectionState() tls.ConnectionState { return c.state }
-
 func TestCredentials(t *testing.T) {
-	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "joe"}}
-	withCert := tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
 	for _, test := range []struct {
-		conn *conn
-		want auth.Credentials
+		addr   string
+		layers layers
+		want   auth.Credentials
 	}{
-		{&conn{addr: "10.0.0.9:1234"}, auth.Credentials{Secret: "s", RemoteIP: "10.0.0.9"}},
-		{&conn{addr: "[::1]:1234"}, auth.Credentials{Secret: "s", RemoteIP: "::1"}},
-		{&conn{addr: "@"}, auth.Credentials{Secret: "s"}},
-		{&conn{addr: "@", Conn: tlsConn{}}, auth.Credentials{Secret: "s", TLS: true}},
-		{&conn{addr: "@", Conn: tlsConn{state: withCert}}, auth.Credentials{Secret: "s", TLS: true, CommonName: "joe"}},
+		{"10.0.0.9:1234", layers{}, auth.Credentials{Secret: "s", RemoteIP: "10.0.0.9"}},
+		{"[::1]:1234", layers{}, auth.Credentials{Secret: "s", RemoteIP: "::1"}},
+		{"@", layers{}, auth.Credentials{Secret: "s"}}, // a Unix socket
+		{"@", layers{tls: &tlsLayer{}}, auth.Credentials{Secret: "s", TLS: true}},
+		{"@", layers{tls: &tlsLayer{commonName: "joe"}}, auth.Credentials{Secret: "s", TLS: true, CommonName: "joe"}},
 	} {
-		nsqtest.Equal(t, test.conn.credentials("s"), test.want)
+		c := &conn{addr: test.addr}
+		c.layers.Store(&test.layers)
+		nsqtest.Equal(t, c.credentials("s"), test.want)
 	}
 }
 
