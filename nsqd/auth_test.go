@@ -5,8 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -250,43 +248,22 @@ func TestAuthInStats(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	secure := func(commonName string) *layers { return &layers{tls: &tlsLayer{commonName: commonName}} }
 	for _, test := range []struct {
 		addr   string
-		layers *layers
+		layers layers
 		want   auth.Credentials
 	}{
-		{"10.0.0.9:1234", new(layers), auth.Credentials{Secret: "s", RemoteIP: "10.0.0.9"}},
-		{"[::1]:1234", new(layers), auth.Credentials{Secret: "s", RemoteIP: "::1"}},
-		{"@", new(layers), auth.Credentials{Secret: "s"}},
-		{"/tmp/client:1", new(layers), auth.Credentials{Secret: "s"}},
-		{"@", secure(""), auth.Credentials{Secret: "s", TLS: true}},
-		{"@", secure("joe"), auth.Credentials{Secret: "s", TLS: true, CommonName: "joe"}},
+		{"10.0.0.9:1234", layers{}, auth.Credentials{Secret: "s", RemoteIP: "10.0.0.9"}},
+		{"[::1]:1234", layers{}, auth.Credentials{Secret: "s", RemoteIP: "::1"}},
+		{"@", layers{}, auth.Credentials{Secret: "s"}}, // a Unix socket
+		{"/tmp/client:1", layers{}, auth.Credentials{Secret: "s"}},
+		{"@", layers{tls: &tlsLayer{}}, auth.Credentials{Secret: "s", TLS: true}},
+		{"@", layers{tls: &tlsLayer{commonName: "joe"}}, auth.Credentials{Secret: "s", TLS: true, CommonName: "joe"}},
 	} {
 		c := &conn{addr: test.addr}
-		c.layers.Store(test.layers)
+		c.layers.Store(&test.layers)
 		nsqtest.Equal(t, c.credentials("s"), test.want)
 	}
-}
-
-// The common name is that of the certificate which the client has shown.
-func TestCommonNameForAuth(t *testing.T) {
-	asked := make(chan url.Values, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.URL.Query()
-		_, _ = io.WriteString(w, grantAll) // the client tells
-	}))
-	defer server.Close()
-	ca := nsqtest.NewCA(t)
-	d := startDaemon(t, func(o *Options) {
-		o.TLSCert, o.TLSKey = ca.IssueFiles("nsqd")
-		o.TLSClientAuthPolicy, o.TLSRootCAFile = policyRequireVerify, ca.File()
-		o.AuthHTTPAddresses = []string{server.URL + "/auth"}
-	})
-	c := d.dial()
-	c.CommandBody(`{"feature_negotiation":true,"tls_v1":true}`, "IDENTIFY").ExpectJSON(new(any))
-	c.StartTLS(ca.Client(ca.Issue("joe"))).CommandBody("s", "AUTH").ExpectJSON(new(any))
-	nsqtest.Equal(t, <-asked, url.Values{"common_name": {"joe"}, "remote_ip": {"127.0.0.1"}, "secret": {"s"}, "tls": {"true"}})
 }
 
 func TestAuthMethodIsChecked(t *testing.T) {

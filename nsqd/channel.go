@@ -60,8 +60,7 @@ func newChannel(env *env, topicName, name string, recovered func()) *Channel {
 		recovered()
 	}
 	if env.topology != nil {
-		c.nearest = newPreference(c.queue.memory, env.keeper)
-		c.queue.free = c.nearest.free
+		c.nearest = newPreference(c.queue, env.keeper)
 	}
 	return c
 }

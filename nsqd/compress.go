@@ -83,6 +83,10 @@ const (
 	snappyChunkHead    = 8
 )
 
+// castagnoli is the polynomial of the checksums of snappy chunks and of the files
+// of delays.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // snappyBuffers are as large as any chunk can get.
 var snappyBuffers = sync.Pool{New: func() any {
 	b := make([]byte, snappyChunkHead+snappy.MaxEncodedLen(snappyMaxChunk))

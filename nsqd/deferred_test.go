@@ -28,15 +28,14 @@ func patient(c *nsqtest.Conn) *nsqtest.Conn {
 func withPatience(o *Options) { o.MaxHeartbeatInterval = 24 * time.Hour }
 
 // expectAt reads messages, finishes them and checks when each comes, counted from
-// start.
+// start; a stop in between takes some milliseconds.
 func expectAt(t *testing.T, c *nsqtest.Conn, start time.Time, want ...string) {
 	t.Helper()
 	var got []string
 	for range want {
 		m := c.ReadMessage()
 		c.Fin(m.ID)
-		at := time.Since(start).Round(time.Second) // a stop of the daemon takes some milliseconds
-		got = append(got, fmt.Sprintf("%s at %v, attempts %d", m.Body, at, m.Attempts))
+		got = append(got, fmt.Sprintf("%s at %v, attempts %d", m.Body, time.Since(start).Round(100*time.Millisecond), m.Attempts))
 	}
 	slices.Sort(got)
 	slices.Sort(want)

@@ -107,8 +107,6 @@ const (
 	channelKind = 'C'
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // errDelayFile is returned by parseDelays for anything that append does not
 // write.
 var errDelayFile = errors.New("malformed file of delays")

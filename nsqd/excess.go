@@ -28,7 +28,7 @@ type excess struct {
 	running bool // mover is
 	stopped bool // it does not run any more
 	mover   sync.WaitGroup
-	stop    chan struct{} // closed when stopped
+	stop    chan struct{} // of mover, closed when stopped; nil before the first
 }
 
 const (
@@ -60,6 +60,9 @@ func (q *queue) holdBeyond(entries []entry, cause error) {
 	failed := cause != nil && !q.excess.failing.Swap(true)
 	if !q.excess.running {
 		q.excess.running = true
+		if q.excess.stop == nil {
+			q.excess.stop = make(chan struct{})
+		}
 		q.excess.mover.Go(q.moveExcess)
 	}
 	q.excess.mu.Unlock()
@@ -141,10 +144,10 @@ func (q *queue) moveOnce() error {
 // stopMoving ends the goroutine. What it has not moved is in memory.
 func (q *queue) stopMoving() {
 	q.excess.mu.Lock()
-	if !q.excess.stopped {
-		q.excess.stopped = true
+	if !q.excess.stopped && q.excess.stop != nil {
 		close(q.excess.stop)
 	}
+	q.excess.stopped = true
 	q.excess.mu.Unlock()
 	q.excess.mover.Wait()
 }

@@ -151,7 +151,12 @@ func (c *conn) goodbye(err error) error {
 	// it is gone, they are lost with it.
 	_ = c.out.flushAnswers()
 	switch {
-	case c.stopped(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case c.stopped(err), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// A client that closed its side after its last command still wants what
+		// is on its way. There is nothing else to do with an error.
+		_ = c.out.flush()
+		return nil
+	case errors.Is(err, net.ErrClosed):
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))

@@ -26,11 +26,11 @@ type output struct {
 	size int   // gather so many bytes before writing
 	err  error // of the first write that failed; nothing is written after it
 
-	compressor compressor // w, or nil for none
-
 	// writes counts the begins and ends of writes: it is odd during one. It may
 	// be read without mu.
 	writes atomic.Uint64
+
+	compressor compressor // w, or nil for none
 
 	timeout  time.Duration
 	deadline time.Time // last set on conn

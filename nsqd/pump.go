@@ -188,14 +188,15 @@ func (p *pump) sendHeartbeat() error {
 func (p *pump) deliverMemory() error {
 	s := p.sub
 	n := p.allowed()
-	if nearest := s.channel.nearest; nearest != nil {
-		n = nearest.unclaimed(s, n)
-	}
 	if n == 0 {
 		s.channel.queue.memory.Wake()
 		return nil
 	}
-	n = s.channel.queue.takeMemory(p.buffer(n))
+	if nearest := s.channel.nearest; nearest != nil {
+		n = nearest.take(s, p.buffer(n))
+	} else {
+		n = s.channel.queue.takeMemory(p.buffer(n))
+	}
 	s.channel.fromMemory[s.place].Add(uint64(n))
 	s.fromMemory.Add(uint64(n))
 	return p.deliver(p.entries[:n])

@@ -94,7 +94,6 @@ func newQueue(env *env, name string, ephemeral bool) *queue {
 		health:    env.health,
 		clock:     env.keeper.clock,
 		log:       env.log,
-		excess:    excess{stop: make(chan struct{})},
 	}
 }
 

@@ -254,10 +254,10 @@ func (c *conn) stats(topic string) clientStats {
 		TopologyZone:   settings.topologyZone,
 		TopologyRegion: settings.topologyRegion,
 	}
-	c.layers.Load().stats(&s)
 	if grant := c.grant.Load(); grant != nil {
 		s.Authed, s.AuthIdentity, s.AuthURL = true, grant.Identity, grant.IdentityURL
 	}
+	c.layers.Load().stats(&s)
 	if con := c.consumer.Load(); con != nil {
 		s.Ready = con.rdy.Load()
 		s.InFlight = con.inFlight.Len()

@@ -1,7 +1,10 @@
 package nsqd
 
 import (
+	"context"
+	"net"
 	"runtime"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,4 +47,38 @@ func TestMaxConnections(t *testing.T) {
 	}
 	nsqtest.Dial(t, addr).Pub("t", "a")
 	nsqtest.Equal(t, d.existingTopic("t").messages.Load(), uint64(3))
+}
+
+// A flakyListener fails before each connection, as one does that is out of file
+// descriptors.
+type flakyListener struct {
+	net.Listener
+	failures int
+}
+
+func (l *flakyListener) Accept() (net.Conn, error) {
+	if l.failures++; l.failures%2 == 1 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptSurvives(t *testing.T) {
+	opts := NewOptions()
+	opts.DataPath, opts.TCPAddress, opts.HTTPAddress = t.TempDir(), "127.0.0.1:0", ""
+	n, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.tcp = &flakyListener{Listener: n.tcp}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	for range 4 {
+		nsqtest.Dial(t, n.TCPAddr().String()).Pub("t", "a")
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

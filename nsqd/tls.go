@@ -142,8 +142,8 @@ func (o *Options) rootCAs() (*x509.CertPool, error) {
 }
 
 // resolveTLS checks the TLS options, in the order and with the texts that scripts
-// know. It returns how TLS is served (nil for not at all), and how this daemon asks
-// HTTPS servers. A client-auth policy makes TLS required.
+// know, and returns how TLS is served (nil for not at all) and how auth servers are
+// asked. A client-auth policy makes TLS required.
 func (o *Options) resolveTLS() (server, client *tls.Config, err error) {
 	if o.TLSClientAuthPolicy != "" && o.TLSRequired == TLSOptional {
 		o.TLSRequired = TLSRequired

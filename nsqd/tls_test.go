@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -341,4 +342,31 @@ func (s *site) producers() []map[string]any {
 		s.t.Fatalf("no producers (%v)", err)
 	}
 	return stats.Producers
+}
+
+// An https auth server is trusted by --tls-root-ca-file, and is told of the
+// client's TLS.
+func TestAuthOverTLS(t *testing.T) {
+	ca := nsqtest.NewCA(t)
+	asked := make(chan string, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.RawQuery
+		_, _ = io.WriteString(w, `{"ttl":1,"authorizations":[{"topic":".*","channels":[".*"],"permissions":["publish"]}]}`)
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Issue("auth")}}
+	server.StartTLS()
+	defer server.Close()
+	s := &site{t: t, ca: ca, transport: transport{tls: true}}
+	s.Daemon = daemon.Start(t, withTLS(ca), func(o *nsqd.Options) {
+		o.TLSClientAuthPolicy, o.TLSRootCAFile = "require-verify", ca.File()
+		o.AuthHTTPAddresses = []string{server.URL}
+	})
+	c := nsqtest.Dial(t, s.TCPAddr)
+	c.CommandBody("early", "AUTH").ExpectError("E_INVALID cannot AUTH in current state (TLS required)").ExpectClosed()
+	c = nsqtest.Dial(t, s.TCPAddr)
+	c.CommandBody(s.identity(""), "IDENTIFY").ExpectJSON(new(any))
+	c.StartTLS(ca.Client(ca.Issue("joe")))
+	c.CommandBody("secret", "AUTH").ExpectResponse(`{"identity":"","identity_url":"","permission_count":1}`)
+	nsqtest.Equal(t, <-asked, "common_name=joe&remote_ip=127.0.0.1&secret=secret&tls=true")
+	c.Pub("t", "a")
 }

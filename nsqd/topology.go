@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/nsq-suite/nsq/internal/memqueue"
 )
 
 // TopologyAwareConsumption is the experiment that prefers consumers in the
@@ -93,25 +91,27 @@ const ranks = 3
 // the memory chan would hand its baton on, when a consumer begins or ceases to
 // want messages, and after patience where somebody was passed over.
 type preference struct {
-	memory *memqueue.Queue[entry]
+	queue  *queue
 	keeper *timekeeper
 	alarm  alarm
 	ready  [ranks]chan struct{} // one token each, a baton as that of the memory chan
 
-	mu      sync.Mutex
-	wanting [ranks][]*consumer // those with room; of a paused channel nobody
+	mu       sync.Mutex
+	wanting  [ranks][]*consumer // those with room; of a paused channel nobody
+	reserved int64              // messages that consumers are about to take
 }
 
 // patience is how long a write may take before its client counts as stuck.
 const patience = 5 * time.Millisecond
 
-func newPreference(memory *memqueue.Queue[entry], keeper *timekeeper) *preference {
-	p := &preference{memory: memory, keeper: keeper}
+func newPreference(q *queue, keeper *timekeeper) *preference {
+	p := &preference{queue: q, keeper: keeper}
 	for i := range p.ready {
 		p.ready[i] = make(chan struct{}, 1)
 	}
 	p.alarm.ring = func(int64) { p.offer() }
-	memory.Notify(p.offer)
+	q.memory.Notify(p.offer)
+	q.free = p.free
 	return p
 }
 
@@ -139,8 +139,7 @@ func (p *preference) leave(c *consumer) {
 
 // offer makes those ranks ready that there is something for.
 func (p *preference) offer() {
-	left := int64(p.memory.Len())
-	if left == 0 {
+	if p.queue.memory.Len() == 0 {
 		return
 	}
 	now := p.keeper.clock.now()
@@ -150,7 +149,7 @@ func (p *preference) offer() {
 		if len(list) == 0 {
 			continue
 		}
-		if left <= 0 {
+		if p.unclaimedLocked(rank, now) == 0 {
 			passedOver = true
 			break
 		}
@@ -158,7 +157,6 @@ func (p *preference) offer() {
 		case p.ready[rank] <- struct{}{}:
 		default: // the token is there already
 		}
-		left -= claim(list, left, now)
 	}
 	p.mu.Unlock()
 	if passedOver {
@@ -166,21 +164,43 @@ func (p *preference) offer() {
 	}
 }
 
-// unclaimed is how many messages there are for a consumer's rank, at most limit;
-// 0 if those before it claim all.
-func (p *preference) unclaimed(c *consumer, limit int) int {
-	left := int64(p.memory.Len())
-	if c.rank > 0 {
-		now := p.keeper.clock.now()
+// take is takeMemory for a consumer, which gets none of what nearer ones claim.
+func (p *preference) take(c *consumer, into []entry) int {
+	if c.rank == 0 {
+		return p.queue.takeMemory(into)
+	}
+	now := p.keeper.clock.now()
+	p.mu.Lock()
+	n := min(p.unclaimedLocked(c.rank, now), int64(len(into)))
+	p.reserved += n
+	p.mu.Unlock()
+	taken := 0
+	if n > 0 {
+		taken = p.queue.takeMemory(into[:n])
 		p.mu.Lock()
-		for _, list := range p.wanting[:c.rank] {
-			if left > 0 {
-				left -= claim(list, left, now)
-			}
-		}
+		p.reserved -= n
 		p.mu.Unlock()
 	}
-	return int(max(min(left, int64(limit)), 0))
+	p.offer() // what is left, which was not counted while it was reserved
+	return taken
+}
+
+// unclaimedLocked is how many messages there are for a rank: what those before it
+// have no room for and nobody has reserved.
+func (p *preference) unclaimedLocked(rank int, now int64) int64 {
+	most := int64(p.queue.memory.Len())
+	claimed := p.reserved
+	for _, list := range p.wanting[:rank] {
+		for _, c := range list {
+			if claimed >= most {
+				return 0
+			}
+			claimed += c.claimLocked(now)
+		}
+	}
+	// The length is looked at after the claims: what a consumer takes meanwhile
+	// counts twice rather than not at all.
+	return max(int64(p.queue.memory.Len())-claimed, 0)
 }
 
 // free is how many messages the preferred consumers would take at once, beyond
@@ -188,29 +208,24 @@ func (p *preference) unclaimed(c *consumer, limit int) int {
 // are on their way to a consumer, which is no reason to write them to disk.
 func (p *preference) free() int {
 	now := p.keeper.clock.now()
-	free := -int64(p.memory.Len())
+	free := -int64(p.queue.memory.Len())
 	p.mu.Lock()
 	for _, list := range p.wanting[:ranks-1] {
-		free += claim(list, maxRoom, now)
+		for _, c := range list {
+			free += c.claimLocked(now)
+		}
 	}
 	p.mu.Unlock()
 	return int(max(free, 0))
 }
 
-// maxRoom is more than all consumers of a channel have room for.
-const maxRoom = 1 << 40
-
-// claim is the room of consumers that are not stuck, added up until it is enough.
-func claim(list []*consumer, enough, now int64) (room int64) {
-	for _, c := range list {
-		if room >= enough {
-			break
-		}
-		if !c.stuckLocked(now) {
-			room += max(c.room(), 0)
-		}
+// claimLocked is how many messages are kept for the consumer: its room, unless it
+// is stuck. The preference must be locked.
+func (c *consumer) claimLocked(now int64) int64 {
+	if c.stuckLocked(now) {
+		return 0
 	}
-	return room
+	return max(c.room(), 0)
 }
 
 // stuckLocked reports whether one write to the client has been under way for

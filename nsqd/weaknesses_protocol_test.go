@@ -15,17 +15,37 @@ import (
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
-// One test per weakness of upstream's network and protocol path, by its number in
-// section 5.1 of the protocol spec. Those not here:
+// The weaknesses of the network and protocol path, and of auth, that the daemon
+// whose protocol this is is known for, by their numbers in the protocol spec, and
+// the tests that show them gone.
 //
-//	 2  messages wait in the output buffer    TestOutputBuffering
-//	 4  no deadline for the magic             TestSilentBeforeMagic
-//	 9  an ID twice in flight                 TestDuplicateInFlight
-//	10  messages of a client that is gone     TestClientGone: kept, as observable
-//	12  numbers wrap around                   transcripts rdy, dpub, answer
-//	15  a code stands twice in a text         transcript mpub: kept, as text is contract
-//	16  timeouts of 0                         TestOutcomes in cmd/nsqd
-//	18  no limit on connections               TestMaxConnections
+//	 1  every answer is a write of its own                TestWeakness1
+//	 2  messages wait in the output buffer                TestOutputBuffering
+//	 3  a stalled consumer stays                          TestWeakness3
+//	 4  no deadline for the magic                         TestSilentBeforeMagic
+//	 5  the error frame is lost with the connection       TestWeakness5, TestErrorReachesBusyClient
+//	 6  an upgrade throws away what was read ahead        TestReadAheadSurvivesUpgrade
+//	 7  a repeated IDENTIFY breaks the layers             TestRepeatedIdentifyKeepsLayers
+//	 8  settings reach delivery late                      TestWeakness8
+//	 9  an ID is in flight twice                          TestDuplicateInFlight
+//	10  messages of a client that is gone wait            TestClientGone: kept, it shows
+//	11  sample_rate is off by one                         TestWeakness11
+//	12  numbers wrap around                               transcripts rdy, dpub, answer
+//	13  a malformed MPUB creates its topic                TestWeakness13; its body_size is not compared
+//	                                                      with what it holds: clients announce it wrongly
+//	14  an MPUB is queued in part                         TestWeakness14
+//	15  a code stands twice in a text                     transcript mpub: kept, the text is contract
+//	16  timeouts of 0 panic                               TestOutcomes in cmd/nsqd
+//	17  announced sizes reserve memory                    TestWeakness17
+//	18  no limit on connections                           TestMaxConnections, TestAcceptSurvives
+//	19  FINs wake every client                            TestWeakness19
+//	20  per-client locality counters stay 0               TestZoneBeforeRegionBeforeTheRest
+//	21  TLS ends without close_notify, stops drop output  TestCloseNotify, TestStopFlushesOutput
+//	53  regexes are compiled for every check              TestAuthAllocatesNothingPerMessage
+//	54  grants are renewed by each connection             TestOneQuestionForManyConnections, TestSlowRenewal
+//	55  subscriptions outlive their grant                 kept: existing consumers rely on it
+//	56  the HTTP API bypasses auth                        kept: existing scripts rely on it
+//	57  TLS 1.0 is the default minimum                    kept: flag values are contract; TestTLSMinVersion
 
 func pubCommand(topic, body string) string {
 	return string(protocol.AppendSized(protocol.AppendCommand(nil, "PUB", topic), []byte(body)))
@@ -42,8 +62,8 @@ func (c countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// 1: a pipelined run of commands costs one write.
-func TestWeakness1AnswersShareAWrite(t *testing.T) {
+// A pipelined run of commands costs one write.
+func TestWeakness1(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, nil)
 		var writes atomic.Int64
@@ -60,10 +80,10 @@ func TestWeakness1AnswersShareAWrite(t *testing.T) {
 	})
 }
 
-// 3: a consumer that does not read is disconnected. It takes a real socket and a
+// A consumer that does not read is disconnected. It takes a real socket and a
 // second: the fake clock stands still while one goroutine waits for another's
 // lock.
-func TestWeakness3StalledConsumerIsDisconnected(t *testing.T) {
+func TestWeakness3(t *testing.T) {
 	d := startDaemon(t)
 	addr := d.TCPAddr().String()
 	c := nsqtest.Dial(t, addr)
@@ -83,8 +103,8 @@ func TestWeakness3StalledConsumerIsDisconnected(t *testing.T) {
 	}
 }
 
-// 5: the error frame arrives though the client goes on sending.
-func TestWeakness5ErrorIsNotLost(t *testing.T) {
+// The error frame arrives though the client goes on sending.
+func TestWeakness5(t *testing.T) {
 	d := startDaemon(t)
 	for range 20 {
 		c, err := net.Dial("tcp", d.TCPAddr().String())
@@ -109,8 +129,8 @@ func TestWeakness5ErrorIsNotLost(t *testing.T) {
 	}
 }
 
-// 8: what IDENTIFY sets holds for a SUB and RDY right behind it.
-func TestWeakness8SettingsHoldAtOnce(t *testing.T) {
+// What IDENTIFY sets holds for a SUB and RDY right behind it.
+func TestWeakness8(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, nil)
 		b.connect().Sub("t", "ch")
@@ -126,8 +146,8 @@ func TestWeakness8SettingsHoldAtOnce(t *testing.T) {
 	})
 }
 
-// 11: a sample rate of 99 drops something, one of 0 nothing.
-func TestWeakness11SampleRateIsExact(t *testing.T) {
+// A sample rate of 99 drops something, one of 0 nothing.
+func TestWeakness11(t *testing.T) {
 	entries := make([]entry, 100_000)
 	if n := len(sample(entries, 99)); n < 98_800 || n > 99_200 {
 		t.Errorf("%d of 100000 pass at a rate of 99 %%", n)
@@ -137,8 +157,8 @@ func TestWeakness11SampleRateIsExact(t *testing.T) {
 	}
 }
 
-// 13: an MPUB that is refused does not create its topic, nor does a PUB.
-func TestWeakness13RefusedPublishCreatesNothing(t *testing.T) {
+// An MPUB that is refused does not create its topic, nor does a PUB.
+func TestWeakness13(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, nil)
 		b.connect().Send("MPUB t\n\x00\x00\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00x").
@@ -148,8 +168,8 @@ func TestWeakness13RefusedPublishCreatesNothing(t *testing.T) {
 	})
 }
 
-// 14: an MPUB of which a part cannot be stored queues nothing.
-func TestWeakness14MpubIsAtomic(t *testing.T) {
+// An MPUB of which a part cannot be stored queues nothing.
+func TestWeakness14(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, func(o *Options) { o.MemQueueSize = 5 })
 		disk := &failingStorage{storage: b.env.storage}
@@ -170,8 +190,8 @@ func TestWeakness14MpubIsAtomic(t *testing.T) {
 	})
 }
 
-// 17: an announced size reserves little.
-func TestWeakness17AnnouncedSizesReserveNothing(t *testing.T) {
+// An announced size reserves little.
+func TestWeakness17(t *testing.T) {
 	opts := NewOptions()
 	svc := &service{opts: func() *Options { return opts }, log: opts.logger()}
 	for _, announced := range []string{"PUB t\n\x00\x0f\xff\xff", "MPUB t\n\x00\x4f\xff\xff\x00\x0f\xff\xff", "IDENTIFY\n\x00\x4f\xff\xff"} {
@@ -195,9 +215,9 @@ func TestWeakness17AnnouncedSizesReserveNothing(t *testing.T) {
 	}
 }
 
-// 19: an idle subscribed client costs a bounded, small number of goroutines and is
+// An idle subscribed client costs a bounded, small number of goroutines and is
 // not woken by the FINs of others.
-func TestWeakness19IdleConsumersSleep(t *testing.T) {
+func TestWeakness19(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, nil)
 		var writes atomic.Int64

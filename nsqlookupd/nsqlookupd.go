@@ -92,9 +92,10 @@ func (l *NSQLookupd) HTTPAddr() *net.TCPAddr { return l.httpListen.Addr().(*net.
 // after an end of ctx.
 func (l *NSQLookupd) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the other
+	whileTCP, tcpClosed := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.tcp.serve(ctx) })
 	g.Go(func() error {
-		if err := httpapi.Serve(ctx, "HTTP", l.httpListen, l.api, l.log); err != nil {
+		if err := httpapi.Serve(whileTCP, "HTTP", l.httpListen, l.api, l.log); err != nil {
 			return fmt.Errorf("http.Serve() error - %w", err)
 		}
 		return nil
@@ -102,6 +103,7 @@ func (l *NSQLookupd) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-ctx.Done()
 		l.tcp.close()
+		tcpClosed() // in this order in the log, which scripts read
 		return nil
 	})
 	err := g.Wait()
