@@ -292,6 +292,7 @@ func TestClientGone(t *testing.T) {
 		nsqtest.Equal(t, b.channel("t", "ch").inFlightCount(), int64(1))
 		nsqtest.Equal(t, other.ReadMessage().Attempts, uint16(2))
 		took(t, start, time.Minute)
+		synctest.Wait()
 		nsqtest.Equal(t, len(b.channel("t", "ch").inFlightTables()), 1)
 	})
 }
