@@ -10,6 +10,7 @@
 //	tcp.go         accept, one peer per connection
 //	peer.go        a connection: magic, commands, replies; the producer it stands for
 //	registry.go    the database: producers, topics, channels, indexed both ways
+//	topic.go       what it holds of one topic and its channels
 //	http.go        the questions, and orders such as delete and tombstone
 //
 // # Goroutines
