@@ -47,7 +47,6 @@ func FuzzIOLoop(f *testing.F) {
 	go func() { done <- n.Run(ctx) }()
 	f.Cleanup(func() {
 		cancel()
-		n.conns.close()
 		if err := <-done; err != nil {
 			f.Error(err)
 		}

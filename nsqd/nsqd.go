@@ -236,7 +236,12 @@ func (n *NSQD) Run(ctx context.Context) error {
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
-	context.AfterFunc(ctx, n.end)
+	g.Go(func() error {
+		<-ctx.Done()
+		n.end()
+		n.conns.close() // before topics are closed: their messages have nowhere to go then
+		return nil
+	})
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}

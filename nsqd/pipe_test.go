@@ -38,7 +38,6 @@ func startBubble(t *testing.T, configure func(*Options)) *bubble {
 	b := &bubble{NSQD: n, t: t}
 	b.stop = sync.OnceValue(func() error {
 		cancel()
-		n.conns.close() // what serveTCP does for a daemon with a listener
 		return <-done
 	})
 	t.Cleanup(func() {

@@ -84,7 +84,6 @@ func (n *NSQD) serveTCP(ctx context.Context) error {
 	defer stop()
 	err := n.accept(ctx)
 	n.log.Info(fmt.Sprintf("TCP: closing %s", n.tcp.Addr()))
-	n.conns.close()
 	return err
 }
 

@@ -69,6 +69,9 @@ func TestWeakness27(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		b := startBubble(t, configure)
+		if n := b.channel("t", "ch").queue.depth(); n != 100 {
+			t.Fatalf("%d of 100 messages are left", n)
+		}
 		nsqtest.Equal(t, strings.Join(drain(b.connect().Sub("t", "ch").Rdy(100), 100), ","), strings.Join(numbered(100), ","))
 	})
 }
