@@ -78,11 +78,11 @@ func (c *conn) execute(params [][]byte) error {
 	case "NOP":
 		return nil
 	case "SUB":
-		return c.subscribe(params)
+		return aside(func() error { return c.subscribe(params) })
 	case "CLS":
 		return c.cls()
 	case "IDENTIFY":
-		return c.identify()
+		return aside(c.identify)
 	case "AUTH":
 		return c.authenticate(params)
 	}
@@ -163,4 +163,13 @@ func (c *conn) goodbye(err error) error {
 		return nil
 	}
 	return err
+}
+
+// aside runs f, which calls deep, on a goroutine of its own and waits for it: the
+// stack of the IOLoop would grow for it, and stay so for as long as the client is
+// connected.
+func aside(f func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- f() }()
+	return <-result
 }
