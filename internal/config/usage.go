@@ -10,11 +10,18 @@ import (
 
 // printUsage writes the flags to the output of fs under their headings, in the
 // order of the fields; flags that the program added itself come first.
-func printUsage(fs *flag.FlagSet, groups map[string]string, order []string) {
+func printUsage(fs *flag.FlagSet, list []field) {
 	w := fs.Output()
 	fmt.Fprintf(w, "Usage of %s:\n", fs.Name())
-	if !slices.Contains(order, "") {
-		order = append([]string{""}, order...)
+	byFlag := map[string]field{}
+	order := []string{""}
+	anyLive := false
+	for _, f := range list {
+		byFlag[f.flag] = f
+		anyLive = anyLive || f.live
+		if !slices.Contains(order, f.group) {
+			order = append(order, f.group)
+		}
 	}
 	for i, group := range order {
 		if group != "" {
@@ -24,14 +31,17 @@ func printUsage(fs *flag.FlagSet, groups map[string]string, order []string) {
 			fmt.Fprintf(w, "%s:\n", group)
 		}
 		fs.VisitAll(func(f *flag.Flag) {
-			if groups[f.Name] == group {
-				printFlag(w, f)
+			if byFlag[f.Name].group == group {
+				printFlag(w, f, byFlag[f.Name].live)
 			}
 		})
 	}
+	if anyLive {
+		fmt.Fprint(w, "\nOptions with a * can be changed without a restart: in the config file, followed by\nSIGHUP, or through PUT /config/<key> where the program has that.\n")
+	}
 }
 
-func printFlag(w io.Writer, f *flag.Flag) {
+func printFlag(w io.Writer, f *flag.Flag, live bool) {
 	kind, usage := flag.UnquoteUsage(f)
 	if fv, ok := f.Value.(*fieldValue); ok && kind == "value" {
 		kind = kindOf(fv)
@@ -39,6 +49,9 @@ func printFlag(w io.Writer, f *flag.Flag) {
 	line := "  --" + f.Name
 	if kind != "" && !isBoolFlag(f.Value) {
 		line += " " + kind
+	}
+	if live {
+		line += " *"
 	}
 	usage = strings.ReplaceAll(usage, "\n", "\n    \t")
 	fmt.Fprintf(w, "%s\n    \t%s%s\n", line, usage, defaultText(f))
