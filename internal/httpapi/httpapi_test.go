@@ -49,7 +49,7 @@ func failure(err error) httpapi.Handler {
 }
 
 func newAPI(log *slog.Logger) *httpapi.API {
-	a := httpapi.New(log)
+	a := httpapi.New(new(httpapi.Guard), log)
 	a.Handle("GET", "/ping", result("OK"), httpapi.Plain)
 	a.Handle("GET", "/sick", failure(httpapi.Error{Status: 500, Text: "NOK - disk full"}), httpapi.Plain)
 	a.Handle("POST", "/pub", result("OK"), httpapi.Unlogged)
@@ -274,7 +274,7 @@ func TestAccessLogFollowsTheLevel(t *testing.T) {
 
 func TestAbortedHandlerCutsTheConnection(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	a := httpapi.New(logger)
+	a := httpapi.New(new(httpapi.Guard), logger)
 	a.Handle("GET", "/abort", func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 		panic(http.ErrAbortHandler)
 	})

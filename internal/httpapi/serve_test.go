@@ -14,8 +14,8 @@ import (
 	"github.com/nsq-suite/nsq/internal/logging"
 )
 
-// serve runs httpapi.Serve on a free port.
-func serve(t *testing.T, h http.HandlerFunc) (l net.Listener, logged *logBuffer, stop func(), result chan error) {
+// serve runs httpapi.Serve on a free port, with what change makes of the listener.
+func serve(t *testing.T, h http.HandlerFunc, change func(*httpapi.Listener)) (l net.Listener, logged *logBuffer, stop func(), result chan error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,7 +24,11 @@ func serve(t *testing.T, h http.HandlerFunc) (l net.Listener, logged *logBuffer,
 	ctx, stop := context.WithCancel(t.Context())
 	logged = new(logBuffer)
 	result = make(chan error, 1)
-	go func() { result <- httpapi.Serve(ctx, "HTTP", l, h, logging.New(logged, "", slog.LevelInfo)) }()
+	listener := httpapi.Listener{Listener: l, Name: "HTTP", Grace: 5 * time.Second, Log: logging.New(logged, "", slog.LevelInfo)}
+	if change != nil {
+		change(&listener)
+	}
+	go func() { result <- httpapi.Serve(ctx, listener, h) }()
 	return l, logged, stop, result
 }
 
@@ -36,7 +40,7 @@ func TestServeFinishesRequests(t *testing.T) {
 		begun <- true
 		<-finish
 		_, _ = io.WriteString(w, "done")
-	})
+	}, nil)
 	idle, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +91,7 @@ func TestServeFinishesRequests(t *testing.T) {
 
 // A listener that fails is why Serve returns.
 func TestServeReportsFailure(t *testing.T) {
-	l, _, _, result := serve(t, nil)
+	l, _, _, result := serve(t, nil, nil)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
