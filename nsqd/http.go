@@ -59,7 +59,11 @@ func (n *NSQD) refuseHTTP(w http.ResponseWriter, _ *http.Request) {
 // routes returns the HTTP API. Source of all paths, parameters, answers and
 // orders of checks: nsqd HTTP API.
 func (n *NSQD) routes() *httpapi.API {
-	api := httpapi.New(n.guard, n.log)
+	api := httpapi.New(httpapi.Config{
+		Guard:     n.guard,
+		AccessLog: func() httpapi.AccessLog { return n.options().HTTPAccessLog },
+		Log:       n.log,
+	})
 	api.Handle(http.MethodGet, "/ping", n.getPing, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", n.getInfo)
 	api.Handle(http.MethodGet, "/stats", n.getStats)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nsq-suite/nsq/internal/config"
 	"github.com/nsq-suite/nsq/internal/httpapi"
-	"github.com/nsq-suite/nsq/internal/logging"
 )
 
 // Errors of /config.
@@ -26,7 +25,8 @@ func (n *NSQD) configRoutes(api *httpapi.API) {
 }
 
 // getConfig answers GET /config/<key>: the value of the option that has this key in
-// the config file, as text for a string and else as JSON; durations in nanoseconds.
+// the config file, as text for a string and else as JSON; durations in nanoseconds,
+// levels and TLS options as numbers.
 func (n *NSQD) getConfig(_ http.ResponseWriter, _ *http.Request, params httprouter.Params) (any, error) {
 	return optionValue(n.options(), params.ByName("opt"))
 }
@@ -35,9 +35,6 @@ func optionValue(opts *Options, key string) (any, error) {
 	value, ok := config.Lookup(opts, key)
 	if !ok {
 		return nil, errInvalidOption
-	}
-	if format, ok := value.(logging.Format); ok {
-		return format.String(), nil // of the options whose numbers nobody knows
 	}
 	return value, nil
 }

@@ -120,6 +120,9 @@ type Options struct {
 	// whoever can buy a certificate.
 	AdminClientCerts []string `flag:"http-admin-client-cert" cfg:"http_admin_client_certs" usage:"the same for HTTPS clients with a certificate of this common name, * for any, that leads to --tls-root-ca-file (may be given several times)"`
 
+	// HTTPAccessLog says which HTTP requests are logged; publishes never are.
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" live:"yes" usage:"HTTP requests to log: all, changes (not those that read and succeed), errors or none"`
+
 	Deflate         bool `flag:"deflate" live:"yes" group:"TLS and compression" usage:"offer deflate compression to clients"`
 	MaxDeflateLevel int  `flag:"max-deflate-level" live:"yes" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
 	Snappy          bool `flag:"snappy" live:"yes" group:"TLS and compression" usage:"offer snappy compression to clients"`

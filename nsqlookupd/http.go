@@ -25,7 +25,7 @@ type httpServer struct {
 
 func newHTTPAPI(reg *registry, opts *Options, guard *httpapi.Guard, log *slog.Logger) *httpapi.API {
 	s := &httpServer{registry: reg, log: log, inactive: opts.InactiveProducerTimeout, lifetime: opts.TombstoneLifetime}
-	api := httpapi.New(guard, log)
+	api := httpapi.New(httpapi.Config{Guard: guard, AccessLog: func() httpapi.AccessLog { return opts.HTTPAccessLog }, Log: log})
 	api.Handle(http.MethodGet, "/ping", ping, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", info)
 	api.Handle(http.MethodGet, "/lookup", s.lookup)

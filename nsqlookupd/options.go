@@ -52,6 +52,10 @@ type Options struct {
 
 	httpapi.GuardOptions
 
+	// HTTPAccessLog says which HTTP requests are logged. Flag --http-access-log,
+	// default all.
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" usage:"HTTP requests to log: all, changes (not those that read and succeed), errors or none"`
+
 	// Logger takes the log lines; nil drops them. The program makes it from
 	// the options of logging.
 	Logger *slog.Logger

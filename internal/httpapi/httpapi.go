@@ -89,16 +89,22 @@ const (
 // Allow, 200 with Allow for OPTIONS, and redirects to the exact path.
 // Add all routes before serving; after that calls may overlap.
 type API struct {
+	Config
 	router *httprouter.Router
-	guard  *Guard
-	log    *slog.Logger
 }
 
-// New returns an API without routes, whose Guarded ones the guard will watch. It
-// logs one INFO line per request,
-// "<status> <METHOD> <URI> (<remote>) <duration>", and panics as ERROR.
-func New(guard *Guard, log *slog.Logger) *API {
-	a := &API{router: httprouter.New(), guard: guard, log: log}
+// A Config is what an API needs of its daemon.
+type Config struct {
+	Guard     *Guard           // watches the Guarded routes
+	AccessLog func() AccessLog // which requests are logged
+	Log       *slog.Logger
+}
+
+// New returns an API without routes. It logs one INFO line per request that the
+// AccessLog wants, "<status> <METHOD> <URI> (<remote>) <duration>", and panics as
+// ERROR.
+func New(c Config) *API {
+	a := &API{Config: c, router: httprouter.New()}
 	a.router.NotFound = a.failing(Error{Status: http.StatusNotFound, Text: "NOT_FOUND"})
 	a.router.MethodNotAllowed = a.failing(Error{Status: http.StatusMethodNotAllowed, Text: "METHOD_NOT_ALLOWED"})
 	a.router.PanicHandler = a.rawPanic
@@ -147,7 +153,7 @@ func (a *API) Raw(method, path string, h http.Handler, modes ...Mode) {
 // refused answers a request that the guard does not admit, logs it on all routes,
 // and reports whether it did.
 func (a *API) refused(w http.ResponseWriter, r *http.Request, start time.Time) bool {
-	err := a.guard.admit(w, r)
+	err := a.Guard.admit(w, r)
 	if err == nil {
 		return false
 	}
@@ -185,7 +191,7 @@ func (a *API) panicked(p any) Error {
 	if p == http.ErrAbortHandler {
 		panic(p)
 	}
-	a.log.Error(fmt.Sprintf("panic in HTTP handler - %v", p), "stack", debug.Stack())
+	a.Log.Error(fmt.Sprintf("panic in HTTP handler - %v", p), "stack", debug.Stack())
 	return internalError
 }
 
@@ -281,7 +287,7 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 	}
 	e, ok := errors.AsType[Error](err)
 	if !ok {
-		a.log.Error("HTTP handler failed", "err", err)
+		a.Log.Error("HTTP handler failed", "err", err)
 		e = internalError
 	}
 	if plain {
@@ -298,9 +304,9 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 
 func (a *API) logAccess(r *http.Request, status int, start time.Time) {
 	ctx := context.Background()
-	if !a.log.Enabled(ctx, slog.LevelInfo) {
+	if !a.Log.Enabled(ctx, slog.LevelInfo) || !a.AccessLog().wants(r.Method, status) {
 		return
 	}
 	line := strconv.Itoa(status) + " " + r.Method + " " + r.URL.RequestURI() + " (" + r.RemoteAddr + ") " + time.Since(start).String()
-	a.log.LogAttrs(ctx, slog.LevelInfo, line)
+	a.Log.LogAttrs(ctx, slog.LevelInfo, line)
 }

@@ -48,8 +48,13 @@ func failure(err error) httpapi.Handler {
 	return func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) { return nil, err }
 }
 
+// config is that of an API open to everybody.
+func config(log *slog.Logger) httpapi.Config {
+	return httpapi.Config{Guard: new(httpapi.Guard), AccessLog: func() httpapi.AccessLog { return httpapi.AccessAll }, Log: log}
+}
+
 func newAPI(log *slog.Logger) *httpapi.API {
-	a := httpapi.New(new(httpapi.Guard), log)
+	a := httpapi.New(config(log))
 	a.Handle("GET", "/ping", result("OK"), httpapi.Plain)
 	a.Handle("GET", "/sick", failure(httpapi.Error{Status: 500, Text: "NOK - disk full"}), httpapi.Plain)
 	a.Handle("POST", "/pub", result("OK"), httpapi.Unlogged)
@@ -274,7 +279,7 @@ func TestAccessLogFollowsTheLevel(t *testing.T) {
 
 func TestAbortedHandlerCutsTheConnection(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	a := httpapi.New(new(httpapi.Guard), logger)
+	a := httpapi.New(config(logger))
 	a.Handle("GET", "/abort", func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 		panic(http.ErrAbortHandler)
 	})

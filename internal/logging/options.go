@@ -64,6 +64,9 @@ func (f *Format) Set(text string) error {
 // String returns the word that Set reads.
 func (f Format) String() string { return formats[f] }
 
+// MarshalText returns the word, for JSON.
+func (f Format) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 // handler returns a handler that prints in this format.
 func (f Format) handler(w io.Writer, prefix string, minimum slog.Leveler) slog.Handler {
 	if f == Classic {
