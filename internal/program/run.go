@@ -29,6 +29,9 @@ func (r *running[O]) run(ctx context.Context, shutdownTimeout time.Duration) err
 	for {
 		select {
 		case err := <-result:
+			if stopping != nil { // at once after the end of ctx, or by itself
+				r.tell(systemd.SdNotifyStopping)
+			}
 			return err
 		case <-starting:
 			starting = nil
