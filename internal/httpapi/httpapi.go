@@ -257,6 +257,7 @@ func writeAndDrain(w http.ResponseWriter, r *http.Request, plain bool, status in
 	control := http.NewResponseController(w)
 	// Of a server that cannot do this the client gets what it would without.
 	_ = control.EnableFullDuplex()
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // or its end would come with that of the handler
 	write(w, plain, status, body, bodyType)
 	_ = control.Flush()
 	_ = control.SetReadDeadline(time.Now().Add(drainTime))

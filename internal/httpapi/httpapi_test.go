@@ -375,3 +375,41 @@ func TestServerComplaintsAreWarnings(t *testing.T) {
 		t.Errorf("logged %q", log.String())
 	}
 }
+
+func TestAccessLogChoice(t *testing.T) {
+	for _, tt := range []struct{ flag, want string }{
+		{"all", "200 GET /ping, 200 POST /nothing, 404 GET /error, 500 POST /fail"},
+		{"changes", "200 POST /nothing, 404 GET /error, 500 POST /fail"},
+		{"Errors", "404 GET /error, 500 POST /fail"},
+		{"none", ""},
+	} {
+		var log logBuffer
+		var choice httpapi.AccessLog
+		if err := choice.Set(tt.flag); err != nil || choice.String() != strings.ToLower(tt.flag) {
+			t.Errorf("Set(%s): %v, %v", tt.flag, choice, err)
+		}
+		c := config(logging.New(&log, "", logging.LevelInfo))
+		c.AccessLog = func() httpapi.AccessLog { return choice }
+		a := httpapi.New(c)
+		a.Handle("GET", "/ping", result("OK"))
+		a.Handle("POST", "/nothing", result(nil))
+		a.Handle("GET", "/error", failure(httpapi.Error{Status: 404, Text: "NOT_FOUND"}))
+		a.Handle("POST", "/fail", failure(httpapi.Error{Status: 500, Text: "INTERNAL_ERROR"}))
+		for _, request := range []string{"GET /ping", "POST /nothing", "GET /error", "POST /fail"} {
+			method, path, _ := strings.Cut(request, " ")
+			a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
+		}
+		got := regexp.MustCompile(`INFO: (\d+ \S+ \S+) `).FindAllStringSubmatch(log.String(), -1)
+		var lines []string
+		for _, m := range got {
+			lines = append(lines, m[1])
+		}
+		if strings.Join(lines, ", ") != tt.want {
+			t.Errorf("%s: logged %s", tt.flag, &log)
+		}
+	}
+	choice := httpapi.AccessErrors
+	if err := choice.Set("some"); err == nil || choice != httpapi.AccessErrors {
+		t.Errorf("Set(some): %v, %v", choice, err)
+	}
+}

@@ -56,9 +56,13 @@ func (d *fake) Reload(opts *options) error {
 
 func command(release chan struct{}) program.Program[options] {
 	return program.Program[options]{
-		Name:     "x",
-		Defaults: func() *options { return &options{Options: logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[x] "}} },
-		Settings: func(o *options) program.Settings { return program.Settings{Log: o.Options, ShutdownTimeout: o.ShutdownTimeout} },
+		Name: "x",
+		Defaults: func() *options {
+			return &options{Options: logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[x] "}}
+		},
+		Settings: func(o *options) program.Settings {
+			return program.Settings{Log: o.Options, ShutdownTimeout: o.ShutdownTimeout}
+		},
 		Doubts: func(o *options) []string {
 			if o.Size == 13 {
 				return []string{"--size is unlucky"}
