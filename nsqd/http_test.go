@@ -15,7 +15,8 @@ import (
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
-// The check vectors of the HTTP specification, in order, in one daemon.
+// The check vectors of the HTTP specification, in order, in one daemon. It listens
+// on other addresses than by default, and statsd_address is tls_cert here.
 func TestHTTPCheckVectors(t *testing.T) {
 	d := startDaemon(t)
 	messageOfSize := func(n int) string { return strings.Repeat("x", n) }
@@ -55,6 +56,18 @@ func TestHTTPCheckVectors(t *testing.T) {
 		{"POST", "/channel/create?topic=nope&channel=a%20b", "", 400, `{"message":"INVALID_ARG_CHANNEL"}`, "", ""},
 		{"POST", "/channel/create?topic=nope&channel=c", "", 404, `{"message":"TOPIC_NOT_FOUND"}`, "", ""},
 		{"POST", "/channel/pause?topic=t&channel=nope", "", 404, `{"message":"CHANNEL_NOT_FOUND"}`, "", ""},
+		{"GET", "/config/log_level", "", 200, "2", "Content-Type", "application/json; charset=utf-8"},
+		{"PUT", "/config/log_level", "DEBUG", 200, "1", "", ""},
+		{"PUT", "/config/log_level", `"debug"`, 400, `{"message":"INVALID_VALUE"}`, "", ""},
+		{"PUT", "/config/nope", "", 413, `{"message":"INVALID_VALUE"}`, "", ""},
+		{"PUT", "/config/nope", "x", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"PUT", "/config/mem_queue_size", "5", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"GET", "/config/node_id", "", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"GET", "/config/tcp_address", "", 200, "127.0.0.1:0", "Content-Type", "text/plain; charset=utf-8"},
+		{"GET", "/config/msg_timeout", "", 200, "60000000000", "", ""},
+		{"GET", "/config/tls_cert", "", 200, "", "Content-Type", ""},
+		{"GET", "/stats?format=json&topic=nope&include_mem=0", "", 200, fmt.Sprintf(`{"version":"1.3.0","health":"OK","start_time":%d,"topics":null,"producers":null}`, d.started.Unix()), "", ""},
+		{"POST", "/config/log_level", "", 405, `{"message":"METHOD_NOT_ALLOWED"}`, "Allow", "GET, OPTIONS, PUT"},
 	} {
 		resp, body := d.request(c.method, c.path, c.body)
 		if redirect := c.status < 400 && c.status >= 300; resp.StatusCode != c.status || body != c.want && !redirect {
