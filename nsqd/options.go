@@ -253,6 +253,12 @@ func (o *Options) validateRest() error {
 			return fmt.Errorf("--lookupd-tcp-address is %q, must be <addr>:<port>", addr)
 		}
 	}
+	if o.TCPAddress == "" {
+		return errors.New("--tcp-address is empty, must be <addr>:<port> or a path")
+	}
+	if o.ShutdownTimeout < 0 {
+		return fmt.Errorf("--shutdown-timeout is %v, must not be negative", o.ShutdownTimeout)
+	}
 	if o.MaxReqTimeout > maxDelay {
 		return fmt.Errorf("--max-req-timeout is %v, must be at most %v", o.MaxReqTimeout, maxDelay)
 	}
@@ -266,6 +272,15 @@ func (o *Options) Doubts() []string {
 	case "", policyRequire, policyRequireVerify:
 	default:
 		doubts = append(doubts, fmt.Sprintf("--tls-client-auth-policy is %q, neither require nor require-verify: TLS is required, client certificates are not", o.TLSClientAuthPolicy))
+	}
+	if o.MsgTimeout > o.MaxMsgTimeout {
+		doubts = append(doubts, fmt.Sprintf("--msg-timeout (%v) is above --max-msg-timeout (%v): TOUCH prolongs nothing", o.MsgTimeout, o.MaxMsgTimeout))
+	}
+	if o.MinOutputBufferTimeout > o.MaxOutputBufferTimeout {
+		doubts = append(doubts, fmt.Sprintf("--min-output-buffer-timeout (%v) is above --max-output-buffer-timeout (%v): clients cannot choose", o.MinOutputBufferTimeout, o.MaxOutputBufferTimeout))
+	}
+	if o.MaxMsgSize > o.MaxBodySize {
+		doubts = append(doubts, fmt.Sprintf("--max-msg-size (%d) is above --max-body-size (%d): such messages can be published one by one only", o.MaxMsgSize, o.MaxBodySize))
 	}
 	for _, name := range o.Experiments {
 		if name != TopologyAwareConsumption {
