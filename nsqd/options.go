@@ -22,19 +22,16 @@ import (
 // A field without a flag is for programs and tests that embed the daemon.
 type Options struct {
 	// ID goes into message IDs, [0,1024). Default: a hash of the host name.
-	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part for message IDs, [0,1024) (default is a hash of the host name)"`
+	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part of message IDs, [0,1024), by default a hash of the host name"`
 
 	DataPath string `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
 
 	// ShutdownTimeout is how long a stop may take, 0 for ever. Requests in progress
 	// get half of it. [NSQD.Run] itself waits as long as it takes to store messages;
 	// the program ends the process.
-	ShutdownTimeout time.Duration `flag:"shutdown-timeout" group:"Basics" usage:"longest time a stop may take, then the process ends with what is not yet on disk lost; 0 for no limit"`
+	ShutdownTimeout time.Duration `flag:"shutdown-timeout" group:"Basics" usage:"longest time a stop may take; after it the process ends, and what is not on disk is lost; 0 for no limit"`
 
 	logging.Options
-
-	Verbose  bool `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
-	WorkerID bool `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
 
 	// Logger gets the daemon's log lines; nil for none.
 	Logger *slog.Logger
@@ -46,7 +43,7 @@ type Options struct {
 	TCPAddress        string `flag:"tcp-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for TCP clients"`
 	HTTPAddress       string `flag:"http-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for HTTP; empty for none"`
 	HTTPSAddress      string `flag:"https-address" group:"Network" usage:"<addr>:<port> for HTTPS, which needs --tls-cert and --tls-key; empty for none"`
-	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd (default: host name)"`
+	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd, by default the host name"`
 	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
@@ -74,9 +71,6 @@ type Options struct {
 	MaxBytesPerFile int64         `flag:"max-bytes-per-file" group:"Queues" usage:"size of a disk queue file in bytes"`
 	SyncEvery       int64         `flag:"sync-every" group:"Queues" usage:"messages per fsync of a disk queue"`
 	SyncTimeout     time.Duration `flag:"sync-timeout" group:"Queues" usage:"longest time between fsyncs of a disk queue"`
-
-	QueueScanWorkerPoolMax  int `flag:"queue-scan-worker-pool-max" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
-	QueueScanSelectionCount int `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
 
 	// MsgTimeout is how long a consumer may hold a message before it is requeued.
 	// A client may ask for another value in IDENTIFY, up to MaxMsgTimeout.
@@ -112,20 +106,25 @@ type Options struct {
 	TLSRequired   TLSRequirement `flag:"tls-required" group:"TLS and compression" usage:"require TLS of clients: true, false or =tcp-https, which leaves plain HTTP open"`
 	TLSMinVersion TLSVersion     `flag:"tls-min-version" group:"TLS and compression" usage:"lowest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"`
 
+	Deflate         bool `flag:"deflate" live:"yes" group:"TLS and compression" usage:"offer deflate compression to clients"`
+	MaxDeflateLevel int  `flag:"max-deflate-level" live:"yes" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
+	Snappy          bool `flag:"snappy" live:"yes" group:"TLS and compression" usage:"offer snappy compression to clients"`
+
 	httpapi.GuardOptions
 
 	// AdminClientCerts are the common names of the certificates with which HTTPS
 	// clients may do what GuardOptions guard, "*" for any. They must lead to
 	// TLSRootCAFile, which is needed then: the roots of the system would let in
 	// whoever can buy a certificate.
-	AdminClientCerts []string `flag:"http-admin-client-cert" cfg:"http_admin_client_certs" usage:"the same for HTTPS clients with a certificate of this common name, * for any, that leads to --tls-root-ca-file (may be given several times)"`
+	AdminClientCerts []string `flag:"http-admin-client-cert" cfg:"http_admin_client_certs" value:"name" usage:"common name of a client certificate, * for any, that leads to --tls-root-ca-file: guarded HTTP requests need a token, a password or such a certificate then, over HTTPS (may be given several times)"`
 
 	// HTTPAccessLog says which HTTP requests are logged; publishes never are.
-	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" live:"yes" usage:"HTTP requests to log: all, changes (not those that read and succeed), errors or none"`
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" live:"yes" value:"which" usage:"which requests over HTTP to log: all, changes (all but those that read and succeed), errors or none"`
 
-	Deflate         bool `flag:"deflate" live:"yes" group:"TLS and compression" usage:"offer deflate compression to clients"`
-	MaxDeflateLevel int  `flag:"max-deflate-level" live:"yes" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
-	Snappy          bool `flag:"snappy" live:"yes" group:"TLS and compression" usage:"offer snappy compression to clients"`
+	Verbose                 bool `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
+	WorkerID                bool `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+	QueueScanWorkerPoolMax  int  `flag:"queue-scan-worker-pool-max" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
+	QueueScanSelectionCount int  `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
 }
 
 // NewOptions returns the defaults.

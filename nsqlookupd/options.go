@@ -54,7 +54,7 @@ type Options struct {
 
 	// HTTPAccessLog says which HTTP requests are logged. Flag --http-access-log,
 	// default all.
-	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" usage:"HTTP requests to log: all, changes (not those that read and succeed), errors or none"`
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" value:"which" usage:"which requests over HTTP to log: all, changes (all but those that read and succeed), errors or none"`
 
 	// Logger takes the log lines; nil drops them. The program makes it from
 	// the options of logging.

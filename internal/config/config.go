@@ -11,7 +11,8 @@
 //	flag   name of the flag; a field without it takes no part
 //	cfg    key in the TOML file and in /config/:opt; the default is the flag
 //	       name with _ for each -; "-" means that only the flag exists
-//	usage  text for --help; a word in back quotes names the value
+//	usage  text for --help
+//	value  name of the value there, by default its type
 //	group  heading for --help; fields without it take that of the field before
 //	live   "yes" if the option can be changed while the program runs
 //
@@ -43,6 +44,7 @@ type field struct {
 	flag  string
 	key   string // "-": not in the TOML file
 	usage string
+	kind  string // name of the value in --help
 	group string
 	live  bool
 	value reflect.Value // addressable, of the struct itself
@@ -71,7 +73,7 @@ func fields(opts any) []field {
 		if key == "" {
 			key = strings.ReplaceAll(name, "-", "_")
 		}
-		f := field{flag: name, key: key, usage: sf.Tag.Get("usage"), group: group, live: sf.Tag.Get("live") == "yes", value: v.FieldByIndex(sf.Index)}
+		f := field{flag: name, key: key, usage: sf.Tag.Get("usage"), kind: sf.Tag.Get("value"), group: group, live: sf.Tag.Get("live") == "yes", value: v.FieldByIndex(sf.Index)}
 		if !f.value.CanSet() {
 			panic(fmt.Sprintf("config: field %s of %T has a flag tag and is not exported", sf.Name, opts))
 		}

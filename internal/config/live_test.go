@@ -157,3 +157,24 @@ func FuzzSet(f *testing.F) {
 		}
 	})
 }
+
+func TestUsageIsWrapped(t *testing.T) {
+	fs := config.NewFlagSet("x", &struct {
+		Long string `flag:"long" usage:"words words words words words words words words words words words words words words words words\tand a_word_that_is_longer_than_a_line_may_be_and_is_not_broken_for_all_that_though_it_looks_bad end"`
+	}{})
+	var out bytes.Buffer
+	fs.SetOutput(&out)
+	if err := fs.Parse([]string{"-h"}); !errors.Is(err, flag.ErrHelp) {
+		t.Fatal(err)
+	}
+	const want = `Usage of x:
+  --long string
+    	words words words words words words words words words words words words
+    	words words words words and
+    	a_word_that_is_longer_than_a_line_may_be_and_is_not_broken_for_all_that_though_it_looks_bad
+    	end
+`
+	if out.String() != want {
+		t.Errorf("got\n%s", &out)
+	}
+}

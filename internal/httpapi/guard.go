@@ -20,11 +20,11 @@ import (
 type GuardOptions struct {
 	// AdminTokenFile holds bearer tokens, one per line. Empty lines and those that
 	// begin with # are left out. Flag --http-admin-token-file.
-	AdminTokenFile string `flag:"http-admin-token-file" group:"HTTP access" usage:"path to a file of bearer tokens, one per line; HTTP requests that change things, and for configuration and profiles, need one then"`
+	AdminTokenFile string `flag:"http-admin-token-file" group:"HTTP access" value:"path" usage:"path to a file of bearer tokens, one per line. With it, or with another such option, guarded HTTP requests need one: all that change something, except publishing, and those to /config and /debug"`
 
 	// AdminPasswordFile holds user:password, one per line, as AdminTokenFile. Flag
 	// --http-admin-password-file.
-	AdminPasswordFile string `flag:"http-admin-password-file" group:"HTTP access" usage:"the same with lines of user:password, for basic authentication"`
+	AdminPasswordFile string `flag:"http-admin-password-file" group:"HTTP access" value:"path" usage:"path to a file of lines user:password for basic authentication of guarded HTTP requests"`
 }
 
 // ClientCerts are the certificates that let their clients in over HTTPS.

@@ -12,14 +12,14 @@ import (
 type Options struct {
 	// LogLevel is the least level that is printed. Flag --log-level, default info;
 	// it can be changed while the daemon runs.
-	LogLevel Level `flag:"log-level" live:"yes" group:"Logging" usage:"least level to log: debug, info, warn, error or fatal"`
+	LogLevel Level `flag:"log-level" live:"yes" group:"Logging" value:"level" usage:"least level to log: debug, info, warn, error or fatal"`
 
 	// LogPrefix starts each line of the classic format; the others have it, without
 	// surrounding blanks, as the field prefix. Flag --log-prefix.
 	LogPrefix string `flag:"log-prefix" group:"Logging" usage:"text before each log line"`
 
 	// LogFormat is the shape of the lines. Flag --log-format, default classic.
-	LogFormat Format `flag:"log-format" group:"Logging" usage:"shape of log lines: classic, json or logfmt"`
+	LogFormat Format `flag:"log-format" group:"Logging" value:"format" usage:"shape of log lines: classic, json or logfmt"`
 }
 
 // Logger returns a logger that prints to w as the options say, and its level,
