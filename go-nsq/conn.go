@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type Conn struct {
 	exitChan        chan int         // closed when the connection is to end
 	created         time.Time
 
+	owner   []slog.Attr // whose connection it is, for log lines; set before Connect
 	loggers levelLoggers
 
 	// Set once by Connect before the loops start.
@@ -86,6 +88,7 @@ func NewConn(addr string, config *Config, delegate ConnDelegate) *Conn {
 		heartbeatChan:   make(chan struct{}, 1),
 		exitChan:        make(chan int),
 		created:         time.Now(),
+		owner:           []slog.Attr{addrAttr(addr)},
 	}
 	c.messageDelegate = &connMessageDelegate{c}
 	c.maxRdyCount.Store(defaultMaxRdy)
@@ -109,15 +112,21 @@ func (c *Conn) SetLoggerLevel(lvl LogLevel) {
 	c.loggers.setLevel(lvl)
 }
 
-func (c *Conn) log(lvl LogLevel, line string, args ...interface{}) {
-	to, format := c.loggers.get(lvl)
-	if to == nil {
-		return
-	}
+// SetSlogger sends the log lines to l, as a message and attributes, addr among
+// them; l decides what is logged at all. nil silences them.
+func (c *Conn) SetSlogger(l *slog.Logger) {
+	c.loggers.setStructured(l)
+}
+
+func (c *Conn) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	c.loggers.emit(lvl, c.logHead, c.owner, msg, facts)
+}
+
+func (c *Conn) logHead(format string) string {
 	if format == "" {
 		format = "(%s)"
 	}
-	_ = to.Output(2, fmt.Sprintf("%-4s %s %s", lvl, fmt.Sprintf(format, c.addr), fmt.Sprintf(line, args...)))
+	return fmt.Sprintf(format, c.addr)
 }
 
 // String returns the address exactly as given to NewConn.
@@ -278,7 +287,7 @@ func (c *Conn) writeRDY() error {
 			return nil
 		}
 		c.rdySent = rdy
-		c.log(LogLevelDebug, "RDY %d", rdy)
+		c.log(LogLevelDebug, "sending RDY", slog.Int64("rdy", rdy))
 		_, err := Ready(int(rdy)).WriteTo(out)
 		return err
 	}, true)

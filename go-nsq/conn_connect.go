@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 )
@@ -166,7 +167,7 @@ func (c *Conn) negotiated(data []byte) (*IdentifyResponse, error) {
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return nil, ErrIdentify{err.Error()}
 	}
-	c.log(LogLevelDebug, "IDENTIFY response: %+v", answer)
+	c.log(LogLevelDebug, "IDENTIFY response", slog.Any("response", answer))
 
 	c.maxRdyCount.Store(answer.MaxRdyCount)
 	if answer.MsgTimeoutMs > 0 {
@@ -301,8 +302,8 @@ func (c *Conn) authenticate() error {
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return err
 	}
-	c.log(LogLevelInfo, "Auth accepted. Identity: %q %s Permissions: %d",
-		answer.Identity, answer.IdentityUrl, answer.PermissionCount)
+	c.log(LogLevelInfo, "auth accepted", slog.String("identity", answer.Identity),
+		slog.String("identity_url", answer.IdentityUrl), slog.Int64("permissions", answer.PermissionCount))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -37,11 +38,11 @@ func (c *Conn) handleFrame(f frame) {
 	case FrameTypeMessage:
 		c.handleMessage(f.message)
 	case FrameTypeError:
-		c.log(LogLevelError, "protocol error - %s", f.data)
+		c.log(LogLevelError, "protocol error", slog.String("err", string(f.data)))
 		c.delegate.OnError(c, f.data)
 	default:
 		err := fmt.Errorf("unknown frame type %d", f.frameType)
-		c.log(LogLevelError, "IO error - %s", err)
+		c.log(LogLevelError, "IO error", errAttr(err))
 		c.delegate.OnIOError(c, err)
 	}
 }
@@ -74,7 +75,7 @@ func (c *Conn) readFailed(err error) {
 	switch {
 	case c.conn.readStopped.Load():
 		if pending := c.inFlight.Load(); pending > 0 {
-			c.log(LogLevelWarning, "delaying close, %d outstanding messages", pending)
+			c.log(LogLevelWarning, "delaying close, messages are outstanding", slog.Int64("in_flight", pending))
 			c.abandonLater()
 			return
 		}
@@ -124,7 +125,7 @@ func (c *Conn) respond(resp msgResponse) {
 	select {
 	case c.msgResponseChan <- resp:
 	case <-c.exitChan:
-		c.log(LogLevelWarning, "dropping the answer to %s, the connection is closed", resp.msg.ID[:])
+		c.log(LogLevelWarning, "dropping an answer, the connection is closed", idAttr(resp.msg))
 	}
 }
 
@@ -186,7 +187,7 @@ func (c *Conn) writeResponses(resp msgResponse) error {
 // the room this one leaves.
 func (c *Conn) announce(resp msgResponse) {
 	if c.loggers.enabled(LogLevelDebug) {
-		c.log(LogLevelDebug, "%s", appendResponse(nil, resp))
+		c.log(LogLevelDebug, "answering", idAttr(resp.msg), slog.String("command", commandName(resp.kind)), slog.Duration("delay", resp.delay))
 	}
 	switch resp.kind {
 	case kindFinish:
@@ -199,6 +200,13 @@ func (c *Conn) announce(resp msgResponse) {
 		c.delegate.OnMessageRequeued(c, resp.msg)
 		c.delegate.OnContinue(c)
 	}
+}
+
+func commandName(k kind) string {
+	if k == kindFinish {
+		return "FIN"
+	}
+	return "REQ"
 }
 
 // appendResponse appends the FIN or REQ for resp.

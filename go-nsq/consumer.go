@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand"
 	"net/http"
 	"slices"
@@ -199,10 +200,23 @@ func (r *Consumer) SetLoggerLevel(lvl LogLevel) {
 	r.loggers.setLevel(lvl)
 }
 
-func (r *Consumer) log(lvl LogLevel, line string, args ...interface{}) {
-	if to, _ := r.loggers.get(lvl); to != nil {
-		_ = to.Output(2, fmt.Sprintf("%-4s %3d [%s/%s] %s", lvl, r.id, r.topic, r.channel, fmt.Sprintf(line, args...)))
-	}
+// SetSlogger sends the log lines to l, as a message and attributes (client,
+// topic, channel, addr, err and others); l decides what is logged at all. nil
+// silences them. It affects connections made afterwards.
+func (r *Consumer) SetSlogger(l *slog.Logger) {
+	r.loggers.setStructured(l)
+}
+
+func (r *Consumer) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	r.loggers.emit(lvl, r.logHead, r.logOwner(), msg, facts)
+}
+
+func (r *Consumer) logHead(string) string {
+	return fmt.Sprintf("%3d [%s/%s]", r.id, r.topic, r.channel)
+}
+
+func (r *Consumer) logOwner() []slog.Attr {
+	return []slog.Attr{slog.Int64("client", r.id), slog.String("topic", r.topic), slog.String("channel", r.channel)}
 }
 
 // SetBehaviorDelegate sets cb, which must be a DiscoveryFilter; anything else
@@ -239,7 +253,7 @@ func (r *Consumer) AddConcurrentHandlers(handler Handler, concurrency int) {
 }
 
 func (r *Consumer) handlerLoop(handler Handler) {
-	r.log(LogLevelDebug, "starting Handler")
+	r.log(LogLevelDebug, "starting handler")
 	for {
 		m, ok := r.incomingMessages.pop()
 		if !ok {
@@ -249,7 +263,7 @@ func (r *Consumer) handlerLoop(handler Handler) {
 			r.handle(handler, m)
 		}
 	}
-	r.log(LogLevelDebug, "stopping Handler")
+	r.log(LogLevelDebug, "stopping handler")
 	if r.runningHandlers.Add(-1) == 0 {
 		r.exit()
 	}
@@ -269,7 +283,7 @@ func (r *Consumer) handle(handler Handler, m *Message) {
 	}
 	err := handler.HandleMessage(m)
 	if err != nil {
-		r.log(LogLevelError, "Handler returned error (%s) for msg %s", err, m.ID[:])
+		r.log(LogLevelError, "handler returned an error", idAttr(m), errAttr(err))
 	}
 	switch {
 	case m.IsAutoResponseDisabled():
@@ -285,7 +299,7 @@ func (r *Consumer) giveUp(handler Handler, m *Message) bool {
 	if r.config.MaxAttempts == 0 || m.Attempts <= r.config.MaxAttempts {
 		return false
 	}
-	r.log(LogLevelWarning, "msg %s attempted %d times, giving up", m.ID[:], m.Attempts)
+	r.log(LogLevelWarning, "message attempted too often, giving up", idAttr(m), slog.Int("attempts", int(m.Attempts)))
 	if failed, ok := handler.(FailedMessageLogger); ok {
 		failed.LogFailedMessage(m)
 	}
@@ -303,7 +317,7 @@ func (r *Consumer) Stop() {
 		return
 	}
 	r.stopTimer = time.AfterFunc(consumerStopTimeout, func() {
-		r.log(LogLevelWarning, "stopped after %s, not everything was answered", consumerStopTimeout)
+		r.log(LogLevelWarning, "stopped, not everything was answered", slog.Duration("after", consumerStopTimeout))
 		r.exit()
 	})
 	pending := make([]*Conn, 0, len(r.pendingConnections))
@@ -323,7 +337,7 @@ func (r *Consumer) Stop() {
 	}
 	for _, c := range conns {
 		if err := c.WriteCommand(StartClose()); err != nil {
-			r.log(LogLevelError, "(%s) error sending CLS - %s", c, err)
+			r.log(LogLevelError, "error sending CLS", addrAttr(c.addr), errAttr(err))
 		}
 	}
 }

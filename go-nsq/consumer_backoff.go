@@ -1,6 +1,9 @@
 package nsq
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // Backoff: a failure raises the level and pauses the Consumer: all connections
 // get RDY 0. After the pause one of them gets RDY 1, and its message is a probe:
@@ -45,7 +48,7 @@ func (r *Consumer) startStopContinueBackoff(signal backoffSignal) {
 	if level == 0 {
 		r.rdyMtx.Unlock()
 		if before > 0 {
-			r.log(LogLevelWarning, "exiting backoff, returning all to RDY %d", r.getMaxInFlight())
+			r.log(LogLevelWarning, "exiting backoff, all get their RDY", slog.Int64("max_in_flight", r.getMaxInFlight()))
 			r.shareRDY(nil)
 		}
 		return
@@ -55,7 +58,7 @@ func (r *Consumer) startStopContinueBackoff(signal backoffSignal) {
 	changed := r.clearRDYLocked()
 	r.rdyMtx.Unlock()
 
-	r.log(LogLevelWarning, "backing off for %s (backoff level %d), setting all to RDY 0", pause, level)
+	r.log(LogLevelWarning, "backing off, setting all to RDY 0", slog.Duration("pause", pause), slog.Int("level", int(level)))
 	r.sendRDY(changed...)
 	r.backoff(pause)
 }
@@ -95,7 +98,7 @@ func (r *Consumer) resume() {
 	}
 	if len(conns) == 0 {
 		r.rdyMtx.Unlock()
-		r.log(LogLevelWarning, "no connection available to resume, backing off for %s", resumeRetryDelay)
+		r.log(LogLevelWarning, "no connection available to resume, backing off", slog.Duration("pause", resumeRetryDelay))
 		r.backoff(resumeRetryDelay)
 		return
 	}
@@ -107,10 +110,10 @@ func (r *Consumer) resume() {
 	r.rdyMtx.Unlock()
 
 	if err != nil {
-		r.log(LogLevelWarning, "(%s) error resuming RDY 1 - %s, backing off for %s", c, err, resumeRetryDelay)
+		r.log(LogLevelWarning, "error resuming RDY 1, backing off", addrAttr(c.addr), slog.Duration("pause", resumeRetryDelay), errAttr(err))
 		r.backoff(resumeRetryDelay)
 		return
 	}
-	r.log(LogLevelWarning, "(%s) backoff timeout expired, sending RDY 1", c)
+	r.log(LogLevelWarning, "backoff timeout expired, sending RDY 1", addrAttr(c.addr))
 	r.sendRDY(c)
 }

@@ -3,6 +3,7 @@ package nsq
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -17,7 +18,7 @@ func (r *Consumer) ConnectToNSQD(addr string) error {
 	if err != nil {
 		return err
 	}
-	r.log(LogLevelInfo, "(%s) connecting to nsqd", addr)
+	r.log(LogLevelInfo, "connecting to nsqd", addrAttr(addr))
 	if err := r.connectAndSubscribe(conn); err != nil {
 		r.removePending(conn)
 		_ = conn.Close() // the connect error says it all
@@ -70,7 +71,7 @@ func (r *Consumer) addPending(addr string) (*Conn, error) {
 		return nil, err
 	}
 	conn := NewConn(addr, &r.config, &consumerConnDelegate{r})
-	r.loggers.copyTo(conn, fmt.Sprintf("%3d [%s/%s] (%%s)", r.id, r.topic, r.channel))
+	r.loggers.copyTo(conn, r.logHead("")+" (%s)", r.logOwner())
 
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -107,8 +108,8 @@ func (r *Consumer) connectAndSubscribe(conn *Conn) error {
 		return err
 	}
 	if maxInFlight := r.getMaxInFlight(); answer != nil && answer.MaxRdyCount < maxInFlight {
-		r.log(LogLevelWarning, "(%s) max RDY count %d < consumer max in flight %d, truncation possible",
-			conn, answer.MaxRdyCount, maxInFlight)
+		r.log(LogLevelWarning, "max RDY count is below max in flight, truncation possible", addrAttr(conn.addr),
+			slog.Int64("max_rdy_count", answer.MaxRdyCount), slog.Int64("max_in_flight", maxInFlight))
 	}
 	if err := conn.WriteCommand(Subscribe(r.topic, r.channel)); err != nil {
 		return fmt.Errorf("[%s] failed to subscribe to %s:%s - %w", conn, r.topic, r.channel, err)
@@ -182,7 +183,7 @@ func (r *Consumer) DisconnectFromNSQD(addr string) error {
 func (r *Consumer) onConnResponse(c *Conn, data []byte) {
 	if string(data) == "CLOSE_WAIT" {
 		// nsqd sends no more messages; those it has sent came before this.
-		r.log(LogLevelInfo, "(%s) received CLOSE_WAIT from nsqd", c)
+		r.log(LogLevelInfo, "received CLOSE_WAIT from nsqd", addrAttr(c.addr))
 		_ = c.Close() // its end is told by OnClose
 	}
 }
@@ -205,7 +206,7 @@ func (r *Consumer) onConnClose(c *Conn) {
 		return
 	}
 	r.releaseRDY(c, left)
-	r.log(LogLevelWarning, "there are %d connections left alive", left)
+	r.log(LogLevelWarning, "connection lost", addrAttr(c.addr), slog.Int("left", left))
 
 	if r.stopFlag.Load() {
 		if left == 0 {
@@ -243,7 +244,7 @@ func (r *Consumer) reconnect(addr string) {
 	delay := min(maxFirstReconnectDelay, r.config.LookupdPollInterval)
 	for {
 		wait := delay - time.Duration(r.random()*float64(delay)/2)
-		r.log(LogLevelInfo, "(%s) re-connecting in %s", addr, wait)
+		r.log(LogLevelInfo, "re-connecting", addrAttr(addr), slog.Duration("in", wait))
 		if !r.sleep(wait) || !r.wants(addr) {
 			return
 		}
@@ -251,7 +252,7 @@ func (r *Consumer) reconnect(addr string) {
 		if err == nil || errors.Is(err, ErrAlreadyConnected) || r.stopFlag.Load() {
 			return
 		}
-		r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)
+		r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
 		delay = min(2*delay, r.config.LookupdPollInterval)
 	}
 }

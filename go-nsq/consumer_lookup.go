@@ -3,6 +3,7 @@ package nsq
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -184,7 +185,7 @@ func (r *Consumer) queryLookupd() {
 	for _, addr := range r.discovered(answer) {
 		err := r.ConnectToNSQD(addr)
 		if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
-			r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)
+			r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
 		}
 	}
 }
@@ -194,7 +195,7 @@ func (r *Consumer) queryLookupd() {
 func (r *Consumer) askLookupds() (*lookupResponse, bool) {
 	for attempt := 1; attempt <= maxLookupAttempts; attempt++ {
 		endpoint, count := r.nextLookupdEndpoint()
-		r.log(LogLevelInfo, "querying nsqlookupd %s", endpoint)
+		r.log(LogLevelInfo, "querying nsqlookupd", slog.String("url", endpoint))
 		answer, err := r.askLookupd(endpoint)
 		if err == nil {
 			return answer, true
@@ -203,13 +204,13 @@ func (r *Consumer) askLookupds() (*lookupResponse, bool) {
 			return nil, false
 		}
 		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
-			r.log(LogLevelInfo, "nsqlookupd %s does not know the topic - %s", endpoint, err)
+			r.log(LogLevelInfo, "nsqlookupd does not know the topic", slog.String("url", endpoint), errAttr(err))
 			if attempt >= count {
 				return nil, false
 			}
 			continue
 		}
-		r.log(LogLevelError, "error querying nsqlookupd (%s) - %s", endpoint, err)
+		r.log(LogLevelError, "error querying nsqlookupd", slog.String("url", endpoint), errAttr(err))
 	}
 	return nil, false
 }

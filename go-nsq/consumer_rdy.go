@@ -101,7 +101,7 @@ func (r *Consumer) shedRDY() {
 // maybeUpdateRDY gives a connection its share, unless in backoff.
 func (r *Consumer) maybeUpdateRDY(c *Conn) {
 	if err := r.updateRDYUnlessInBackoff(c); err != nil {
-		r.log(LogLevelWarning, "(%s) error in maybeUpdateRDY - %s", c, err)
+		r.log(LogLevelWarning, "RDY update refused", addrAttr(c.addr), errAttr(err))
 		return
 	}
 	r.sendRDY(c)
@@ -209,7 +209,7 @@ func (r *Consumer) clearRDYLocked() []*Conn {
 func (r *Consumer) sendRDY(conns ...*Conn) {
 	for _, c := range conns {
 		if err := c.writeRDY(); err != nil {
-			r.log(LogLevelError, "(%s) error sending RDY - %s", c, err)
+			r.log(LogLevelError, "error sending RDY", addrAttr(c.addr), errAttr(err))
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package nsq
 
 import (
+	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -107,10 +109,19 @@ func (w *Producer) SetLoggerLevel(lvl LogLevel) {
 	w.loggers.setLevel(lvl)
 }
 
-func (w *Producer) log(lvl LogLevel, line string, args ...interface{}) {
-	if to, _ := w.loggers.get(lvl); to != nil {
-		_ = to.Output(2, fmt.Sprintf("%-4s %3d %s", lvl, w.id, fmt.Sprintf(line, args...)))
-	}
+// SetSlogger sends the log lines to l, as a message and attributes (client,
+// addr, err and others); l decides what is logged at all. nil silences them. It
+// affects connections made afterwards.
+func (w *Producer) SetSlogger(l *slog.Logger) {
+	w.loggers.setStructured(l)
+}
+
+func (w *Producer) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	w.loggers.emit(lvl, w.logHead, []slog.Attr{slog.Int64("client", w.id), addrAttr(w.addr)}, msg, facts)
+}
+
+func (w *Producer) logHead(string) string {
+	return fmt.Sprintf("%3d (%s)", w.id, w.addr)
 }
 
 // String returns the address of nsqd as given to NewProducer.
@@ -265,11 +276,11 @@ func (w *Producer) router() {
 	w.guard.Unlock()
 
 	if err := w.route(conn, closeChan); err != nil {
-		w.log(LogLevelError, "(%s) failed to write - %s", conn, err)
+		w.log(LogLevelError, "failed to write", errAttr(err))
 		w.close(conn)
 	}
 	w.transactionCleanup()
-	w.log(LogLevelInfo, "(%s) exiting router", conn)
+	w.log(LogLevelInfo, "exiting router")
 }
 
 func (w *Producer) route(conn producerConn, closeChan chan int) error {
@@ -367,7 +378,7 @@ func (w *Producer) transactionCleanup() {
 	defer w.finishing.Unlock()
 	left := w.transactionChan.close()
 	if len(left) > 0 {
-		w.log(LogLevelWarning, "(%s) failing %d publishes that were not answered", w.addr, len(left))
+		w.log(LogLevelWarning, "failing publishes that were not answered", slog.Int("publishes", len(left)))
 	}
 	for _, t := range left {
 		if t.Error == nil {
@@ -384,8 +395,8 @@ func (w *Producer) onAnswer(c *Conn, frameType int32, data []byte) {
 	if w.popTransaction(frameType, data) || atomic.LoadInt32(&w.state) != StateConnected {
 		return
 	}
-	w.log(LogLevelError, "(%s) unexpected response: type %d, %d bytes, %x",
-		w.addr, frameType, len(data), data[:min(len(data), 32)])
+	w.log(LogLevelError, "unexpected response", slog.Int("type", int(frameType)), slog.Int("bytes", len(data)),
+		slog.String("hex", hex.EncodeToString(data[:min(len(data), 32)])))
 	w.closeCurrent(c)
 }
 

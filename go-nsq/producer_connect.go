@@ -2,6 +2,7 @@ package nsq
 
 import (
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -48,9 +49,9 @@ func (w *Producer) runAttempt(attempt *dialAttempt) {
 // dial makes a connection and starts its router. After an error the state is
 // still StateInit.
 func (w *Producer) dial() error {
-	w.log(LogLevelInfo, "(%s) connecting to nsqd", w.addr)
+	w.log(LogLevelInfo, "connecting to nsqd")
 	conn := NewConn(w.addr, &w.config, &producerConnDelegate{w})
-	w.loggers.copyTo(conn, fmt.Sprintf("%3d (%%s)", w.id))
+	w.loggers.copyTo(conn, fmt.Sprintf("%3d (%%s)", w.id), []slog.Attr{slog.Int64("client", w.id)})
 
 	w.guard.Lock()
 	if w.stopFlag.Load() {
@@ -66,7 +67,7 @@ func (w *Producer) dial() error {
 		if w.stopFlag.Load() {
 			return ErrStopped
 		}
-		w.log(LogLevelError, "(%s) error connecting to nsqd - %s", w.addr, err)
+		w.log(LogLevelError, "error connecting to nsqd", errAttr(err))
 		return err
 	}
 	if !w.startRouter() {
@@ -151,7 +152,7 @@ func (w *Producer) Stop() {
 	attempt, conn := w.dialing, w.conn
 	w.guard.Unlock()
 
-	w.log(LogLevelInfo, "(%s) stopping", w.addr)
+	w.log(LogLevelInfo, "stopping")
 	w.deliveries.stopWaiting()
 	if attempt != nil {
 		if conn != nil {
