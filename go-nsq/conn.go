@@ -230,6 +230,16 @@ func (c *Conn) WriteCommand(cmd *Command) error {
 	}, true)
 }
 
+// WriteCommandWithContext is WriteCommand unless ctx has ended. A command that
+// is being written is limited by WriteTimeout alone: half of one would spoil the
+// connection.
+func (c *Conn) WriteCommandWithContext(ctx context.Context, cmd *Command) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.WriteCommand(cmd)
+}
+
 // writeCommands writes a batch of commands in order without flushing.
 func (c *Conn) writeCommands(cmds []*Command) error {
 	return c.write(func(out *bufio.Writer) error {

@@ -1,6 +1,7 @@
 package nsq
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -9,7 +10,8 @@ import (
 
 // connect makes sure that there is a connection: it makes one, waits for the
 // one being made, or waits for the remains of the last one to be cleared first.
-func (w *Producer) connect() error {
+// The end of ctx ends the waiting, with its error.
+func (w *Producer) connect(ctx context.Context) error {
 	for {
 		w.guard.Lock()
 		switch {
@@ -19,22 +21,36 @@ func (w *Producer) connect() error {
 		case w.dialing != nil:
 			attempt := w.dialing
 			w.guard.Unlock()
-			<-attempt.done
-			return attempt.err
+			return attempt.wait(ctx)
 		case atomic.LoadInt32(&w.state) == StateConnected:
 			w.guard.Unlock()
 			return nil
 		case atomic.LoadInt32(&w.state) == StateDisconnected:
 			gone := w.gone
 			w.guard.Unlock()
-			<-gone
+			select {
+			case <-gone:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		default:
 			attempt := &dialAttempt{done: make(chan struct{})}
 			w.dialing = attempt
 			w.guard.Unlock()
-			w.runAttempt(attempt)
-			return attempt.err
+			go w.runAttempt(attempt) // Stop waits for attempt.done
+			return attempt.wait(ctx)
 		}
+	}
+}
+
+// wait returns the result of the attempt. The attempt outlives ctx: others may
+// wait for it, and the next publish can use what it makes.
+func (a *dialAttempt) wait(ctx context.Context) error {
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -59,7 +75,7 @@ func (w *Producer) dial() error {
 		return ErrStopped
 	}
 	closeChan := make(chan int)
-	w.conn, w.closeChan = conn, closeChan
+	w.conn, w.closeChan, w.firstErr = conn, closeChan, nil
 	w.guard.Unlock()
 
 	if _, err := conn.Connect(); err != nil {
@@ -67,6 +83,7 @@ func (w *Producer) dial() error {
 		if w.stopFlag.Load() {
 			return ErrStopped
 		}
+		w.noteError(err)
 		w.log(LogLevelError, "error connecting to nsqd", errAttr(err))
 		return err
 	}
