@@ -36,6 +36,7 @@ type Conn struct {
 	cmdChan         chan *Command    // TOUCH
 	msgResponseChan chan msgResponse // FIN, REQ
 	heartbeatChan   chan struct{}    // a heartbeat waits for its NOP
+	tooSlowChan     chan struct{}    // capacity 1: nsqd has refused a FIN
 	exitChan        chan int         // closed when the connection is to end
 	created         time.Time
 
@@ -47,6 +48,8 @@ type Conn struct {
 	msgTimeout time.Duration // negotiated
 
 	loops sync.WaitGroup // read loop and write loop
+
+	touches *touchList // nil without AutoTouch
 
 	lifeMu     sync.Mutex         // guards the five below; held for no I/O but closing
 	conn       *timedConn         // nil before the dial succeeded
@@ -68,6 +71,8 @@ type Conn struct {
 	lastTouchTime   atomic.Int64 // nanoseconds since 1970; 0 before the first
 	inFlight        atomic.Int64 // messages received and not answered
 	closing         atomic.Bool  // Close was called, or the connection failed
+	leaving         atomic.Bool  // CLS is or will be sent, RDY no more; set under Consumer.rdyMtx
+	idle            atomic.Bool  // no message for long; see Consumer.sharesLocked
 	dead            atomic.Bool  // nothing can be sent or received any more
 	reported        atomic.Bool  // OnIOError was called for a failed read or write
 }
@@ -86,11 +91,15 @@ func NewConn(addr string, config *Config, delegate ConnDelegate) *Conn {
 		cmdChan:         make(chan *Command),
 		msgResponseChan: make(chan msgResponse, answersQueued),
 		heartbeatChan:   make(chan struct{}, 1),
+		tooSlowChan:     make(chan struct{}, 1),
 		exitChan:        make(chan int),
 		created:         time.Now(),
 		owner:           []slog.Attr{addrAttr(addr)},
 	}
 	c.messageDelegate = &connMessageDelegate{c}
+	if config.AutoTouch {
+		c.touches = newTouchList()
+	}
 	c.maxRdyCount.Store(defaultMaxRdy)
 	return c
 }
@@ -186,6 +195,12 @@ func (c *Conn) LastMessageTime() time.Time {
 // IsClosing says whether Close was called or the connection has failed.
 func (c *Conn) IsClosing() bool {
 	return c.closing.Load()
+}
+
+// takesNoRDY says whether the connection gets no messages any more: it is
+// closing, or nsqd is being asked to send no more.
+func (c *Conn) takesNoRDY() bool {
+	return c.closing.Load() || c.leaving.Load()
 }
 
 // Read reads into p, at most once from the socket, within ReadTimeout. Beside a
@@ -288,12 +303,19 @@ func (c *Conn) flushLocked() error {
 	return c.stream.Flush()
 }
 
+// toldRDY returns the RDY value that nsqd knows.
+func (c *Conn) toldRDY() int64 {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.rdySent
+}
+
 // writeRDY tells nsqd the RDY value last recorded unless it knows it. Whoever
 // comes last writes the newest value, so updates that overlap need no order.
 func (c *Conn) writeRDY() error {
 	return c.write(func(out *bufio.Writer) error {
 		rdy := c.rdyCount.Load()
-		if rdy == c.rdySent {
+		if rdy == c.rdySent || c.leaving.Load() {
 			return nil
 		}
 		c.rdySent = rdy

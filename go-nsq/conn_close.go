@@ -126,6 +126,7 @@ func (c *Conn) waitForCleanup() {
 		_ = c.conn.Close() // frees a loop that is stuck in it
 	}
 	c.loops.Wait()
+	c.dropAnswers()
 	if !c.dead.Load() {
 		c.endStream()
 	}

@@ -10,15 +10,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// maxLookupAttempts is how many nsqlookupds one query asks until one answers.
+// maxLookupAttempts is how often one query asks until an nsqlookupd answers.
 const maxLookupAttempts = 3
 
-// minRecheckInterval is the least time between two queries made because
-// connections closed: an nsqd that accepts us and closes would keep us busy.
-const minRecheckInterval = time.Second
+// maxFirstRecheckDelay is the longest wait before the first query because a
+// connection closed; see recheckDelay.
+const maxFirstRecheckDelay = 100 * time.Millisecond
+
+// connectsAtOnce is how many nsqds a query connects to at a time.
+const connectsAtOnce = 16
+
+// pollsUntilUnlisted is how many polls in a row must not name an nsqd before
+// DisconnectUnlisted drops it: one may find an nsqlookupd that has restarted.
+const pollsUntilUnlisted = 2
 
 // lookupResponse is what we use of nsqlookupd's answer.
 type lookupResponse struct {
@@ -40,8 +48,9 @@ func (r *Consumer) SetLookupdHttpClient(httpclient *http.Client) {
 
 // ConnectToNSQLookupd adds an nsqlookupd, by the "host:port" of its HTTP port or
 // a URL. The first one is asked at once, and all nsqds it names are connected,
-// before it returns; then one of those known is asked every
-// LookupdPollInterval. Failed questions are logged, not returned.
+// before it returns; then all those known are asked every LookupdPollInterval,
+// soon after a new one is added, and when a connection is lost. Failed questions
+// are logged, not returned.
 func (r *Consumer) ConnectToNSQLookupd(addr string) error {
 	if err := r.mayConnect(); err != nil {
 		return err
@@ -51,9 +60,11 @@ func (r *Consumer) ConnectToNSQLookupd(addr string) error {
 		return err
 	}
 	if first := r.addLookupd(endpoint); first {
-		r.queryLookupd()
+		r.queryLookupd().Wait()
 		r.goUnlessStopped(r.lookupdLoop)
+		return nil
 	}
+	r.recheck()
 	return nil
 }
 
@@ -139,24 +150,35 @@ func newLookupClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// lookupdLoop asks nsqlookupd every LookupdPollInterval, and when a connection
-// closed.
-func (r *Consumer) lookupdLoop() {
-	jitter := r.random() * r.config.LookupdPollJitter * float64(r.config.LookupdPollInterval)
-	if !r.sleep(time.Duration(jitter)) {
-		return
+// recheck has nsqlookupd asked soon.
+func (r *Consumer) recheck() {
+	select {
+	case r.recheckChan <- struct{}{}:
+	default:
 	}
-	ticker := time.NewTicker(r.config.LookupdPollInterval)
-	defer ticker.Stop()
-	var last time.Time // of the last recheck
+}
+
+// lookupdLoop asks nsqlookupd every LookupdPollInterval, the first time up to
+// LookupdPollJitter of it later, and soon when a connection closed.
+func (r *Consumer) lookupdLoop() {
+	interval := r.config.LookupdPollInterval
+	jitter := time.Duration(r.random() * r.config.LookupdPollJitter * float64(interval))
+	poll := time.NewTimer(jitter + interval)
+	defer poll.Stop()
+	var recheck <-chan time.Time // nil unless one is due
+	delay, last := time.Duration(0), time.Time{}
 	for {
 		select {
-		case <-ticker.C:
+		case <-poll.C:
+			poll.Reset(interval)
 		case <-r.recheckChan:
-			if !r.sleep(time.Until(last.Add(min(minRecheckInterval, r.config.LookupdPollInterval)))) {
-				return
+			if recheck == nil {
+				delay = r.recheckDelay(delay, time.Since(last))
+				recheck = time.After(delay - time.Duration(r.random()*float64(delay)/2))
 			}
-			last = time.Now()
+			continue
+		case <-recheck:
+			recheck, last = nil, time.Now()
 		case <-r.exitChan:
 			return
 		}
@@ -164,55 +186,134 @@ func (r *Consumer) lookupdLoop() {
 	}
 }
 
-// nextLookupdEndpoint returns the endpoints in turn, and how many there are.
-func (r *Consumer) nextLookupdEndpoint() (endpoint string, count int) {
-	r.mtx.Lock()
-	defer r.mtx.Unlock()
-	count = len(r.lookupdHTTPAddrs)
-	r.lookupdQueryIndex %= count
-	endpoint = r.lookupdHTTPAddrs[r.lookupdQueryIndex]
-	r.lookupdQueryIndex++
-	return endpoint, count
+// recheckDelay is how long to wait before a query that is asked for because a
+// connection closed, after delay before the last such query, which was since
+// ago. It grows up to LookupdPollInterval while that happens often: an nsqd that
+// accepts us and closes would keep us busy.
+func (r *Consumer) recheckDelay(delay, since time.Duration) time.Duration {
+	if since >= delay+r.upToPollInterval(stableAfter) {
+		return r.upToPollInterval(maxFirstRecheckDelay)
+	}
+	return r.upToPollInterval(2 * delay)
 }
 
-// queryLookupd asks an nsqlookupd which nsqds have the topic and connects to
-// those.
-func (r *Consumer) queryLookupd() {
-	answer, ok := r.askLookupds()
-	if !ok {
-		return
+// queryLookupd asks all nsqlookupds which nsqds have the topic, and begins to
+// connect to those: the result waits for the end of that.
+func (r *Consumer) queryLookupd() *sync.WaitGroup {
+	connecting := new(sync.WaitGroup)
+	listed, complete := r.askLookupds()
+	if len(listed) == 0 && !complete {
+		return connecting
 	}
-	for _, addr := range r.discovered(answer) {
-		err := r.ConnectToNSQD(addr)
-		if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
-			r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
-		}
-	}
-}
-
-// askLookupds returns the first answer. That a topic is not known yet is
-// nothing unusual, and not worth to ask the same nsqlookupd twice.
-func (r *Consumer) askLookupds() (*lookupResponse, bool) {
-	for attempt := 1; attempt <= maxLookupAttempts; attempt++ {
-		endpoint, count := r.nextLookupdEndpoint()
-		r.log(LogLevelInfo, "querying nsqlookupd", slog.String("url", endpoint))
-		answer, err := r.askLookupd(endpoint)
-		if err == nil {
-			return answer, true
-		}
-		if r.ctx.Err() != nil {
-			return nil, false
-		}
-		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
-			r.log(LogLevelInfo, "nsqlookupd does not know the topic", slog.String("url", endpoint), errAttr(err))
-			if attempt >= count {
-				return nil, false
-			}
+	addrs := r.filtered(listed)
+	limit := make(chan struct{}, connectsAtOnce)
+	for _, addr := range addrs {
+		if r.isConnected(addr) {
 			continue
 		}
-		r.log(LogLevelError, "error querying nsqlookupd", slog.String("url", endpoint), errAttr(err))
+		connecting.Add(1)
+		started := r.goUnlessStopped(func() {
+			defer connecting.Done()
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			r.connectToListed(addr)
+		})
+		if !started {
+			connecting.Done()
+		}
+	}
+	if complete && r.config.DisconnectUnlisted {
+		r.dropUnlisted(addrs)
+	}
+	return connecting
+}
+
+func (r *Consumer) isConnected(addr string) bool {
+	r.mtx.RLock()
+	defer r.mtx.RUnlock()
+	return r.connections[addr] != nil || r.pendingConnections[addr] != nil
+}
+
+func (r *Consumer) connectToListed(addr string) {
+	err := r.connectTo(addr, false)
+	if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
+		r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+	}
+}
+
+// dropUnlisted ends the connections to nsqds that were found through nsqlookupd
+// and are not listed any more.
+func (r *Consumer) dropUnlisted(listed []string) {
+	for _, addr := range r.unlisted(listed) {
+		r.log(LogLevelInfo, "nsqlookupd does not name this nsqd any more", addrAttr(addr))
+		_ = r.DisconnectFromNSQD(addr) // fails only if someone was faster
+	}
+}
+
+func (r *Consumer) unlisted(listed []string) []string {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	var addrs []string
+	for addr, known := range r.nsqds {
+		if known.direct || slices.Contains(listed, addr) {
+			known.unlisted = 0
+			continue
+		}
+		known.unlisted++
+		if known.unlisted >= pollsUntilUnlisted {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// askLookupds asks all nsqlookupds at once and returns the addresses that any of
+// them names, each once. complete says that every one has answered. If none has,
+// they are asked again.
+func (r *Consumer) askLookupds() (listed []string, complete bool) {
+	for range maxLookupAttempts {
+		r.mtx.RLock()
+		endpoints := slices.Clone(r.lookupdHTTPAddrs)
+		r.mtx.RUnlock()
+		answers, failed := r.askEach(endpoints)
+		for _, answer := range answers {
+			for _, addr := range answer.addrs() {
+				if !slices.Contains(listed, addr) {
+					listed = append(listed, addr)
+				}
+			}
+		}
+		if failed < len(endpoints) || r.ctx.Err() != nil {
+			return listed, failed == 0
+		}
 	}
 	return nil, false
+}
+
+// askEach asks each nsqlookupd and returns the answers in the order of endpoints.
+// That a topic is not known yet is nothing unusual: an answer, with nobody in it.
+func (r *Consumer) askEach(endpoints []string) (answers []*lookupResponse, failed int) {
+	answers = make([]*lookupResponse, len(endpoints))
+	errs := make([]error, len(endpoints))
+	var asking sync.WaitGroup
+	for i, endpoint := range endpoints {
+		r.log(LogLevelInfo, "querying nsqlookupd", slog.String("url", endpoint))
+		asking.Go(func() { answers[i], errs[i] = r.askLookupd(endpoint) })
+	}
+	asking.Wait()
+	for i, err := range errs {
+		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
+			r.log(LogLevelInfo, "nsqlookupd does not know the topic", slog.String("url", endpoints[i]), errAttr(err))
+			answers[i] = new(lookupResponse)
+		} else if err != nil {
+			failed++
+			answers[i] = new(lookupResponse)
+			if r.ctx.Err() == nil {
+				r.log(LogLevelError, "error querying nsqlookupd", slog.String("url", endpoints[i]), errAttr(err))
+			}
+		}
+	}
+	return answers, failed
 }
 
 func (r *Consumer) askLookupd(endpoint string) (*lookupResponse, error) {
@@ -230,12 +331,17 @@ func (r *Consumer) askLookupd(endpoint string) (*lookupResponse, error) {
 	return answer, nil
 }
 
-// discovered returns the addresses to connect to.
-func (r *Consumer) discovered(answer *lookupResponse) []string {
+// addrs returns the addresses of the nsqds in the answer.
+func (l *lookupResponse) addrs() []string {
 	var addrs []string
-	for _, p := range answer.Producers {
+	for _, p := range l.Producers {
 		addrs = append(addrs, net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)))
 	}
+	return addrs
+}
+
+// filtered returns the addresses to connect to.
+func (r *Consumer) filtered(addrs []string) []string {
 	r.mtx.RLock()
 	filter, ok := r.behaviorDelegate.(DiscoveryFilter)
 	r.mtx.RUnlock()

@@ -1,6 +1,9 @@
 package nsq
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // MessageDelegate takes the answers given to a Message. Messages from a
 // Connection have one that sends FIN, REQ and TOUCH; tests of handlers install
@@ -70,24 +73,67 @@ type ConnDelegate interface {
 
 // consumerConnDelegate passes the events of a connection on to its Consumer.
 type consumerConnDelegate struct {
-	r *Consumer
+	r          *Consumer
+	subscribed chan error            // capacity 1: the answer to SUB
+	reason     atomic.Pointer[error] // why the connection ends, if not by our wish
 }
 
-func (d *consumerConnDelegate) OnResponse(c *Conn, data []byte) { d.r.onConnResponse(c, data) }
-func (d *consumerConnDelegate) OnError(c *Conn, data []byte)    {}
-func (d *consumerConnDelegate) OnMessage(c *Conn, m *Message)   { d.r.onConnMessage(c, m) }
+func newConsumerConnDelegate(r *Consumer) *consumerConnDelegate {
+	return &consumerConnDelegate{r: r, subscribed: make(chan error, 1)}
+}
+
+// answered takes the first thing that happens for the answer to SUB: nsqd says
+// nothing else before it.
+func (d *consumerConnDelegate) answered(err error) {
+	select {
+	case d.subscribed <- err:
+	default:
+	}
+}
+
+func (d *consumerConnDelegate) OnResponse(c *Conn, data []byte) {
+	d.answered(nil)
+	d.r.onConnResponse(c, data)
+}
+
+func (d *consumerConnDelegate) OnError(c *Conn, data []byte) {
+	if _, ok := answerFailed(c.addr, data); ok {
+		return // nsqd goes on
+	}
+	var err error = ErrProtocol{string(data)}
+	d.reason.CompareAndSwap(nil, &err)
+	d.answered(err)
+}
+
+func (d *consumerConnDelegate) OnMessage(c *Conn, m *Message) { d.r.onConnMessage(c, m) }
 func (d *consumerConnDelegate) OnMessageFinished(c *Conn, m *Message) {
 	d.r.onConnMessageFinished(c, m)
 }
 func (d *consumerConnDelegate) OnMessageRequeued(c *Conn, m *Message) {
 	d.r.onConnMessageRequeued(c, m)
 }
-func (d *consumerConnDelegate) OnBackoff(c *Conn)            { d.r.onConnBackoff(c) }
-func (d *consumerConnDelegate) OnContinue(c *Conn)           { d.r.onConnContinue(c) }
-func (d *consumerConnDelegate) OnResume(c *Conn)             { d.r.onConnResume(c) }
-func (d *consumerConnDelegate) OnIOError(c *Conn, err error) { d.r.onConnIOError(c, err) }
-func (d *consumerConnDelegate) OnHeartbeat(c *Conn)          {}
-func (d *consumerConnDelegate) OnClose(c *Conn)              { d.r.onConnClose(c) }
+func (d *consumerConnDelegate) OnBackoff(c *Conn)  { d.r.onConnBackoff(c) }
+func (d *consumerConnDelegate) OnContinue(c *Conn) { d.r.onConnContinue(c) }
+func (d *consumerConnDelegate) OnResume(c *Conn)   { d.r.onConnResume(c) }
+
+func (d *consumerConnDelegate) OnIOError(c *Conn, err error) {
+	d.reason.CompareAndSwap(nil, &err)
+	d.answered(err)
+	d.r.onConnIOError(c, err)
+}
+
+func (d *consumerConnDelegate) OnHeartbeat(c *Conn) {}
+
+func (d *consumerConnDelegate) OnClose(c *Conn) {
+	d.answered(errConnectionClosed)
+	var reason error
+	if err := d.reason.Load(); err != nil {
+		reason = *err
+	}
+	d.r.onConnClose(c, reason)
+}
+
+func (d *consumerConnDelegate) onAnswerFailed(failure AnswerFailure) { d.r.onAnswerFailed(failure) }
 
 // producerConnDelegate passes the events of a connection on to its Producer.
 type producerConnDelegate struct {
