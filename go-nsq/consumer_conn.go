@@ -392,7 +392,7 @@ func (r *Consumer) reconnect(addr string, known *nsqdAddr) {
 	for {
 		wait := r.nextDelay(known)
 		r.log(LogLevelInfo, "re-connecting", addrAttr(addr), slog.Duration("in", wait))
-		if !r.sleep(wait) || r.retryDone(addr, known) {
+		if !sleepContext(r.ctx, wait) || r.retryDone(addr, known) {
 			return
 		}
 		err := r.connectTo(addr, true)
@@ -414,7 +414,7 @@ func (r *Consumer) nextDelay(known *nsqdAddr) time.Duration {
 	delay := cmp.Or(known.delay, r.upToPollInterval(maxFirstReconnectDelay))
 	known.delay = r.upToPollInterval(2 * delay)
 	r.mtx.Unlock()
-	return delay - time.Duration(r.random()*float64(delay)/2)
+	return jittered(delay)
 }
 
 // retryDone says whether addr needs no reconnect any more: it is connected, or
@@ -427,16 +427,4 @@ func (r *Consumer) retryDone(addr string, known *nsqdAddr) bool {
 	}
 	known.retrying = false
 	return true
-}
-
-// sleep waits for d; it is false if the Consumer ends before.
-func (r *Consumer) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.exitChan:
-		return false
-	}
 }

@@ -3,19 +3,11 @@ package nsq
 import (
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
-
-// maxLookupAttempts is how often one query asks until an nsqlookupd answers.
-const maxLookupAttempts = 3
 
 // maxFirstRecheckDelay is the longest wait before the first query because a
 // connection closed; see recheckDelay.
@@ -27,16 +19,6 @@ const connectsAtOnce = 16
 // pollsUntilUnlisted is how many polls in a row must not name an nsqd before
 // DisconnectUnlisted drops it: one may find an nsqlookupd that has restarted.
 const pollsUntilUnlisted = 2
-
-// lookupResponse is what we use of nsqlookupd's answer.
-type lookupResponse struct {
-	Producers []lookupProducer `json:"producers"`
-}
-
-type lookupProducer struct {
-	BroadcastAddress string `json:"broadcast_address"`
-	TCPPort          int    `json:"tcp_port"`
-}
 
 // SetLookupdHttpClient sets the client for questions to nsqlookupd, which is
 // used as it is. It must be called before ConnectToNSQLookupd.
@@ -98,30 +80,6 @@ func (r *Consumer) DisconnectFromNSQLookupd(addr string) error {
 	return nil
 }
 
-// lookupEndpoint is the URL that answers who has the topic.
-func lookupEndpoint(addr, topic string) (string, error) {
-	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
-	}
-	u, err := url.Parse(addr)
-	if err != nil {
-		return "", err
-	}
-	if u.Port() == "" {
-		return "", errors.New("missing port")
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/lookup"
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return "", err
-	}
-	query.Add("topic", topic)
-	u.RawQuery = query.Encode()
-	return u.String(), nil
-}
-
 // addLookupd adds an endpoint and says whether it is the first.
 func (r *Consumer) addLookupd(endpoint string) bool {
 	r.mtx.Lock()
@@ -135,19 +93,6 @@ func (r *Consumer) addLookupd(endpoint string) bool {
 		r.lookupdHTTPClient, r.ownHTTPClient = newLookupClient(r.config.LookupdPollTimeout), true
 	}
 	return len(r.lookupdHTTPAddrs) == 1
-}
-
-func newLookupClient(timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext,
-			ResponseHeaderTimeout: timeout,
-			MaxIdleConns:          100,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   10 * time.Second,
-		},
-	}
 }
 
 // recheck has nsqlookupd asked soon.
@@ -174,7 +119,7 @@ func (r *Consumer) lookupdLoop() {
 		case <-r.recheckChan:
 			if recheck == nil {
 				delay = r.recheckDelay(delay, time.Since(last))
-				recheck = time.After(delay - time.Duration(r.random()*float64(delay)/2))
+				recheck = time.After(jittered(delay))
 			}
 			continue
 		case <-recheck:
@@ -201,7 +146,7 @@ func (r *Consumer) recheckDelay(delay, since time.Duration) time.Duration {
 // connect to those: the result waits for the end of that.
 func (r *Consumer) queryLookupd() *sync.WaitGroup {
 	connecting := new(sync.WaitGroup)
-	listed, complete := r.askLookupds()
+	listed, complete := r.lookupds().ask()
 	if len(listed) == 0 && !complete {
 		return connecting
 	}
@@ -267,77 +212,17 @@ func (r *Consumer) unlisted(listed []string) []string {
 	return addrs
 }
 
-// askLookupds asks all nsqlookupds at once and returns the addresses that any of
-// them names, each once. complete says that every one has answered. If none has,
-// they are asked again.
-func (r *Consumer) askLookupds() (listed []string, complete bool) {
-	for range maxLookupAttempts {
-		r.mtx.RLock()
-		endpoints := slices.Clone(r.lookupdHTTPAddrs)
-		r.mtx.RUnlock()
-		answers, failed := r.askEach(endpoints)
-		for _, answer := range answers {
-			for _, addr := range answer.addrs() {
-				if !slices.Contains(listed, addr) {
-					listed = append(listed, addr)
-				}
-			}
-		}
-		if failed < len(endpoints) || r.ctx.Err() != nil {
-			return listed, failed == 0
-		}
-	}
-	return nil, false
-}
-
-// askEach asks each nsqlookupd and returns the answers in the order of endpoints.
-// That a topic is not known yet is nothing unusual: an answer, with nobody in it.
-func (r *Consumer) askEach(endpoints []string) (answers []*lookupResponse, failed int) {
-	answers = make([]*lookupResponse, len(endpoints))
-	errs := make([]error, len(endpoints))
-	var asking sync.WaitGroup
-	for i, endpoint := range endpoints {
-		r.log(LogLevelInfo, "querying nsqlookupd", slog.String("url", endpoint))
-		asking.Go(func() { answers[i], errs[i] = r.askLookupd(endpoint) })
-	}
-	asking.Wait()
-	for i, err := range errs {
-		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
-			r.log(LogLevelInfo, "nsqlookupd does not know the topic", slog.String("url", endpoints[i]), errAttr(err))
-			answers[i] = new(lookupResponse)
-		} else if err != nil {
-			failed++
-			answers[i] = new(lookupResponse)
-			if r.ctx.Err() == nil {
-				r.log(LogLevelError, "error querying nsqlookupd", slog.String("url", endpoints[i]), errAttr(err))
-			}
-		}
-	}
-	return answers, failed
-}
-
-func (r *Consumer) askLookupd(endpoint string) (*lookupResponse, error) {
+// lookupds is who to ask.
+func (r *Consumer) lookupds() lookupClient {
 	r.mtx.RLock()
-	client := r.lookupdHTTPClient
-	r.mtx.RUnlock()
-	header := make(http.Header)
-	if r.config.AuthSecret != "" && r.config.LookupdAuthorization {
-		header.Set("Authorization", "Bearer "+r.config.AuthSecret)
+	defer r.mtx.RUnlock()
+	return lookupClient{
+		ctx:       r.ctx,
+		http:      r.lookupdHTTPClient,
+		header:    lookupHeader(&r.config),
+		endpoints: slices.Clone(r.lookupdHTTPAddrs),
+		log:       r.log,
 	}
-	answer := new(lookupResponse)
-	if err := apiRequestNegotiateV1(r.ctx, client, endpoint, header, answer); err != nil {
-		return nil, err
-	}
-	return answer, nil
-}
-
-// addrs returns the addresses of the nsqds in the answer.
-func (l *lookupResponse) addrs() []string {
-	var addrs []string
-	for _, p := range l.Producers {
-		addrs = append(addrs, net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)))
-	}
-	return addrs
 }
 
 // filtered returns the addresses to connect to.

@@ -161,6 +161,17 @@ func addrAttr(addr string) slog.Attr { return slog.String("addr", addr) }
 func errAttr(err error) slog.Attr    { return slog.Any("err", err) }
 func idAttr(m *Message) slog.Attr    { return slog.String("id", string(m.ID[:])) }
 
+// copyInto makes other like these loggers.
+func (l *levelLoggers) copyInto(other *levelLoggers) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for level, to := range l.loggers {
+		other.setOne(to, LogLevel(level), l.formats[level])
+	}
+	other.level.Store(l.level.Load())
+	other.structured.Store(l.structured.Load())
+}
+
 // copyTo gives a connection these loggers with a format for its lines, and its
 // owner's facts.
 func (l *levelLoggers) copyTo(c *Conn, format string, owner []slog.Attr) {

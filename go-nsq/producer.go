@@ -82,6 +82,11 @@ func NewProducer(addr string, config *Config) (*Producer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	return newProducer(addr, config), nil
+}
+
+// newProducer is NewProducer for a config that is checked.
+func newProducer(addr string, config *Config) *Producer {
 	w := &Producer{
 		id:              instanceCount.Add(1),
 		addr:            addr,
@@ -91,7 +96,7 @@ func NewProducer(addr string, config *Config) (*Producer, error) {
 		exitChan:        make(chan int),
 	}
 	w.loggers.setDefault()
-	return w, nil
+	return w
 }
 
 // SetLogger sends the log lines of all levels from lvl up to l; nil silences
