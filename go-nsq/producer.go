@@ -49,7 +49,8 @@ type Producer struct {
 	config          Config
 	transactionChan *transactionQueue // not a Go channel: it knows what is answered, too
 	deliveries      *deliveries
-	exitChan        chan int // closed when the router is to end for good
+	doneChans       sync.Pool // private ones of send, empty; not shared, for users' synctest bubbles
+	exitChan        chan int  // closed when the router is to end for good
 
 	loggers levelLoggers
 

@@ -2,7 +2,6 @@ package nsq
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -178,9 +177,6 @@ func (w *Producer) refuse(err error) error {
 	return err
 }
 
-// doneChans are the private doneChans of send, empty.
-var doneChans = sync.Pool{New: func() any { return make(chan *ProducerTransaction, 1) }}
-
 func (w *Producer) sendCommand(ctx context.Context, cmd *Command) error {
 	_, err := w.send(ctx, cmd)
 	return err
@@ -189,10 +185,13 @@ func (w *Producer) sendCommand(ctx context.Context, cmd *Command) error {
 // send queues cmd and waits for the answer. uncertain says of an error that
 // nsqd may have done what cmd says.
 func (w *Producer) send(ctx context.Context, cmd *Command) (uncertain bool, err error) {
-	doneChan := doneChans.Get().(chan *ProducerTransaction)
+	doneChan, ok := w.doneChans.Get().(chan *ProducerTransaction)
+	if !ok {
+		doneChan = make(chan *ProducerTransaction, 1)
+	}
 	t := &ProducerTransaction{cmd: cmd, doneChan: doneChan}
 	if err := w.sendTransaction(ctx, t); err != nil {
-		doneChans.Put(doneChan)
+		w.doneChans.Put(doneChan)
 		return false, err
 	}
 	if ctx.Done() == nil {
@@ -211,7 +210,7 @@ func (w *Producer) send(ctx context.Context, cmd *Command) (uncertain bool, err 
 			}
 		}
 	}
-	doneChans.Put(doneChan)
+	w.doneChans.Put(doneChan)
 	return t.uncertain, t.Error
 }
 
