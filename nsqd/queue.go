@@ -28,6 +28,8 @@ type backend interface {
 	// Take appends up to n records to dst; with n = 0 it just passes the token on.
 	Take(dst [][]byte, n int) ([][]byte, error)
 	Depth() int64
+	// Damage returns what was found damaged since the backend was opened.
+	Damage() diskqueue.Damage
 	Empty() error
 	Close() error
 	Delete() error
@@ -364,6 +366,14 @@ func (q *queue) diskDepth() int64 {
 		return max((*d).Depth(), 0)
 	}
 	return 0
+}
+
+// damage is what was found damaged on disk since the daemon started.
+func (q *queue) damage() diskqueue.Damage {
+	if d := q.disk.Load(); d != nil {
+		return (*d).Damage()
+	}
+	return diskqueue.Damage{}
 }
 
 // empty drops all messages.

@@ -28,7 +28,8 @@
 // groups, rollover), sync.go (fsync and metadata in the background), read.go
 // (Take), extent.go (what is a record and what is damage), damage.go (setting
 // aside). queue.go has the Queue, Open and Close; recover.go is what Open does;
-// metadata.go, store.go, names.go and fs*.go are the files underneath.
+// metadata.go, store.go, names.go and fs*.go are the files underneath, shared.go
+// what all queues of a process have in common.
 //
 // # Locks
 //

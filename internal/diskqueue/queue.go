@@ -41,7 +41,10 @@ type Options struct {
 	SyncTimeout time.Duration
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
-	// FS is the file system. Nil: the operating system's.
+	// Shared is what this queue has in common with others. Nil: nothing.
+	Shared *Shared
+	// FS is the file system of a queue whose Shared is nil. Nil: the operating
+	// system's.
 	FS FS
 }
 
@@ -59,8 +62,8 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.FS == nil {
-		o.FS = osFS{}
+	if o.Shared == nil {
+		o.Shared = NewShared(SharedOptions{FS: o.FS})
 	}
 	return nil
 }
@@ -124,7 +127,7 @@ func Open(o Options) (*Queue, error) {
 	q := &Queue{
 		o: o,
 		files: &store{
-			fs: o.FS, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
+			fs: sharedFS{o.Shared.fs, o.Shared}, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
 			log: o.Logger, head: "DISKQUEUE(" + o.Name + "): ",
 		},
 		ready: make(chan struct{}, 1),
