@@ -31,6 +31,9 @@ type backend interface {
 	// Damage returns what was found damaged since the backend was opened.
 	Damage() diskqueue.Damage
 	Empty() error
+	// Closing says that Close is next: what is put until then need not survive a
+	// crash before Close has returned.
+	Closing()
 	Close() error
 	Delete() error
 }
@@ -416,6 +419,14 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 
 // closeMemory stores what is in memory.
 func (q *queue) closeMemory() error {
+	if q.memory.Len() == 0 {
+		return nil
+	}
+	d, err := q.openDisk()
+	if err != nil {
+		return fmt.Errorf("store %d messages of queue %q: %w", q.memory.Clear(), q.name, err)
+	}
+	d.Closing()
 	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
 	for {
 		n := q.memory.Take(buf)
