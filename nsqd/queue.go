@@ -28,7 +28,12 @@ type backend interface {
 	// Take appends up to n records to dst; with n = 0 it just passes the token on.
 	Take(dst [][]byte, n int) ([][]byte, error)
 	Depth() int64
+	// Damage returns what was found damaged since the backend was opened.
+	Damage() diskqueue.Damage
 	Empty() error
+	// Closing says that Close is next: what is put until then need not survive a
+	// crash before Close has returned.
+	Closing()
 	Close() error
 	Delete() error
 }
@@ -366,6 +371,14 @@ func (q *queue) diskDepth() int64 {
 	return 0
 }
 
+// damage is what was found damaged on disk since the daemon started.
+func (q *queue) damage() diskqueue.Damage {
+	if d := q.disk.Load(); d != nil {
+		return (*d).Damage()
+	}
+	return diskqueue.Damage{}
+}
+
 // empty drops all messages.
 func (q *queue) empty() error {
 	q.excess.moveMu.Lock() // nothing is between memory and disk
@@ -406,6 +419,14 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 
 // closeMemory stores what is in memory.
 func (q *queue) closeMemory() error {
+	if q.memory.Len() == 0 {
+		return nil
+	}
+	d, err := q.openDisk()
+	if err != nil {
+		return fmt.Errorf("store %d messages of queue %q: %w", q.memory.Clear(), q.name, err)
+	}
+	d.Closing()
 	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
 	for {
 		n := q.memory.Take(buf)

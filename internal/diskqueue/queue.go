@@ -41,7 +41,10 @@ type Options struct {
 	SyncTimeout time.Duration
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
-	// FS is the file system. Nil: the operating system's.
+	// Shared is what this queue has in common with others. Nil: nothing.
+	Shared *Shared
+	// FS is the file system of a queue whose Shared is nil. Nil: the operating
+	// system's.
 	FS FS
 }
 
@@ -59,8 +62,8 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.FS == nil {
-		o.FS = osFS{}
+	if o.Shared == nil {
+		o.Shared = NewShared(SharedOptions{FS: o.FS})
 	}
 	return nil
 }
@@ -72,6 +75,7 @@ type Queue struct {
 	o     Options
 	files *store
 	ready chan struct{}
+	ended chan struct{} // closed when the queue is: nothing goes on in the background
 
 	depth    atomic.Int64 // written with mu held
 	newEntry atomic.Bool  // a data file was made and the directory not synced since
@@ -93,6 +97,7 @@ type Queue struct {
 
 	mu          sync.Mutex // guards what follows; held for a few assignments
 	closed      bool
+	closing     bool // Close is next: it syncs, and saves the metadata
 	read, write position
 	done        []doneFile // not removed yet
 	counts      counts
@@ -124,10 +129,11 @@ func Open(o Options) (*Queue, error) {
 	q := &Queue{
 		o: o,
 		files: &store{
-			fs: o.FS, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
+			fs: sharedFS{o.Shared.fs, o.Shared}, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
 			log: o.Logger, head: "DISKQUEUE(" + o.Name + "): ",
 		},
 		ready: make(chan struct{}, 1),
+		ended: make(chan struct{}),
 	}
 	found, err := q.files.recover(o.Names, o.MaxRecordSize)
 	if err != nil {
@@ -241,6 +247,15 @@ func (q *Queue) emptyLocked(closing bool) error {
 	return errors.Join(errs...)
 }
 
+// Closing says that Close is next and that nobody reads any more. What is put
+// from here on need not survive a crash before Close has returned, which makes
+// all of it durable at once.
+func (q *Queue) Closing() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closing = true
+}
+
 // Close syncs the data, saves the metadata and closes the files: the directory
 // is then as upstream's diskqueue would leave it. Calls of Put and Take that
 // come later return [ErrClosed]; a second Close does nothing.
@@ -269,6 +284,7 @@ func (q *Queue) shut() bool {
 		return false
 	}
 	q.closed = true
+	close(q.ended)
 	if q.timer != nil && q.timer.Stop() {
 		q.timer = nil
 		q.background.Done()

@@ -43,7 +43,7 @@ func (q *Queue) snapshot() snapshot {
 // armLocked makes the timer's function run after d unless it will sooner. It
 // needs mu.
 func (q *Queue) armLocked(d time.Duration) {
-	if q.closed || d == 0 && q.running {
+	if q.closed || q.closing || d == 0 && q.running {
 		return // Close syncs; the running sync looks again when it ends
 	}
 	if q.timer != nil {
@@ -60,6 +60,12 @@ func (q *Queue) armLocked(d time.Duration) {
 // onTimer syncs in the background, on a goroutine that lives only for that.
 func (q *Queue) onTimer() {
 	defer q.background.Done()
+	select {
+	case q.o.Shared.background <- struct{}{}:
+		defer func() { <-q.o.Shared.background }()
+	case <-q.ended:
+		return
+	}
 	q.mu.Lock()
 	q.timer, q.urgent = nil, false
 	if q.closed {
