@@ -132,7 +132,7 @@ func (c *Channel) expire(table *inFlight, entries []entry) {
 	}
 	c.mu.Unlock()
 	if present {
-		con.wakePump()
+		con.pump.call()
 	}
 }
 
@@ -187,7 +187,7 @@ func (c *Channel) pause(paused bool) bool {
 // wakeConsumers lets every consumer look again at what it may take.
 func (c *Channel) wakeConsumers() {
 	for _, con := range c.consumerList() {
-		con.wakePump()
+		con.pump.call()
 	}
 }
 

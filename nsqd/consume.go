@@ -38,7 +38,7 @@ func (c *conn) subscribe(params [][]byte) error {
 	}
 	c.state.Store(stateSubscribed)
 	c.consumer.Store(con)
-	c.wakePump()
+	c.pump.call()
 	return c.out.answer(protocol.FrameResponse, "OK")
 }
 
@@ -95,7 +95,7 @@ func (c *conn) rdy(params [][]byte) error {
 	}
 	con := c.consumer.Load()
 	con.rdy.Store(int64(count))
-	con.wakePump()
+	con.pump.call()
 	return nil
 }
 
@@ -210,6 +210,6 @@ func (c *conn) cls() error {
 	con := c.consumer.Load()
 	con.rdy.Store(0)
 	c.state.Store(stateClosing)
-	con.wakePump()
+	con.pump.call()
 	return c.out.answer(protocol.FrameResponse, "CLOSE_WAIT")
 }

@@ -280,6 +280,7 @@ func (n *NSQD) Run(ctx context.Context) error {
 	}
 	close(n.ready)
 	err := g.Wait()
+	n.svc.crew.close()
 	if n.svc.auth != nil {
 		n.svc.auth.Close()
 	}
