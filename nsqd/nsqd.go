@@ -37,6 +37,7 @@ type NSQD struct {
 	keeper   *timekeeper
 	health   *health
 	guard    *httpapi.Guard
+	syncs    syncs
 	metadata *metadata
 	lookup   *lookupLoop
 	conns    connSet
@@ -136,10 +137,11 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.keeper = newTimekeeper(clock{start: n.started})
 	n.health = new(health)
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
+	disk := diskqueue.NewShared(diskqueue.SharedOptions{OnSync: n.syncs.observe})
 	n.env = &env{
 		log:          n.log,
 		keeper:       n.keeper,
-		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
+		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, disk: disk, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
 		topology:     newTopology(&own),
