@@ -80,7 +80,7 @@ func TestRDYNeverExceedsMaxInFlight(t *testing.T) {
 			b.setLimit(20)
 			r.ChangeMaxInFlight(18)
 			b.setLimit(18)
-			for r.Stats().Connections < len(servers) {
+			for len(r.rdyConns()) < len(servers) {
 				for i := range servers {
 					_ = r.ConnectToNSQD(fmt.Sprintf("%c:4150", 'a'+i)) // it may be there
 				}
