@@ -61,7 +61,7 @@ func TestBatchHandler(t *testing.T) {
 			bodies = append(bodies, fmt.Appendf(nil, "m%d", i))
 		}
 		s.publish("t", bodies...)
-		time.Sleep(time.Second)
+		b.pass(time.Second)
 		if want := []string{"m0 m1 m2 m3", "m4 m5 m6 m7", "m8 m9"}; !slices.Equal(h.batches, want) {
 			b.Errorf("batches %q, want %q", h.batches, want)
 		}
@@ -75,7 +75,7 @@ func TestBatchHandler(t *testing.T) {
 		h.err = errors.New("bad")
 		h.batches = nil
 		s.publish("t", []byte("x"), []byte("finish"), []byte("keep"))
-		time.Sleep(time.Second)
+		b.pass(time.Second)
 		// x is requeued, comes a second time, and is then given up.
 		if want := []string{"x finish keep", "x"}; !slices.Equal(h.batches, want) || h.failed != 1 {
 			b.Errorf("batches %q, want %q; %d given up", h.batches, want, h.failed)
@@ -132,7 +132,7 @@ func TestAutoTouch(t *testing.T) {
 		last := make(map[string]time.Time) // the last TOUCH of each message
 		seen := 0
 		for time.Since(start) < 300*time.Second {
-			time.Sleep(time.Second)
+			b.pass(time.Second)
 			for _, line := range b.commands("a:4150")[seen:] {
 				seen++
 				if id, ok := strings.CutPrefix(line, "TOUCH "); ok {
@@ -147,11 +147,12 @@ func TestAutoTouch(t *testing.T) {
 				}
 			}
 		}
+		b.pass(time.Second)
 		if len(last) != 2 || r.Stats().MessagesFinished != 2 {
 			b.Errorf("%d messages touched, %d finished", len(last), r.Stats().MessagesFinished)
 		}
 		touches := count(b.commands("a:4150"), "TOUCH")
-		time.Sleep(10 * time.Minute)
+		b.pass(10 * time.Minute)
 		if n := count(b.commands("a:4150"), "TOUCH"); n != touches {
 			b.Errorf("%d touches of messages that are answered", n-touches)
 		}
@@ -177,7 +178,7 @@ func TestAutoTouchGivesUp(t *testing.T) {
 			b.Fatal(err)
 		}
 		s.publish("t", testBodies(1)...)
-		time.Sleep(61 * time.Minute)
+		b.pass(61 * time.Minute)
 		if n := count(b.commands("a:4150"), "TOUCH"); n != 1 {
 			b.Errorf("%d touches", n)
 		}
@@ -241,9 +242,9 @@ func TestGivenUpIsNoSuccess(t *testing.T) {
 			b.Fatal(err)
 		}
 		s.publish("t", []byte("bad")) // level 1; again: given up, the same level
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		s.publish("t", []byte("good")) // level 0
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		if want := []int{1, 1, 0}; !slices.Equal(levels, want) {
 			b.Errorf("levels %v, want %v", levels, want)
 		}
@@ -367,7 +368,7 @@ func TestDisconnectDrains(t *testing.T) {
 		if state := r.State(); len(state.Nsqds) != 2 || !state.Nsqds[0].Closing || state.Nsqds[0].InFlight != 5 {
 			b.Errorf("got %+v", state)
 		}
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		if stats := r.Stats(); len(handled) != 5 || stats.MessagesFinished != 5 || stats.Connections != 1 {
 			b.Errorf("handled %d, %+v", len(handled), stats)
 		}
@@ -414,18 +415,18 @@ func TestConsumerState(t *testing.T) {
 		mustPanic(b, "already connected", func() { r.SetHooks(ConsumerHooks{}) })
 		go func() { _ = r.ConnectToNSQD("b:4150") }()
 		s.publish("t", []byte("good"), []byte("bad"))
-		time.Sleep(500 * time.Millisecond)
+		b.pass(500 * time.Millisecond)
 		state := r.State()
 		if state.Waiting != 1 || state.Handlers != 1 || state.MaxInFlight != 3 || state.RDY != 3 ||
 			!slices.Equal(state.Connecting, []string{"b:4150"}) || state.MessagesReceived != 2 || state.Connections != 1 ||
 			len(state.Nsqds) != 1 || state.Nsqds[0].InFlight != 2 || state.Nsqds[0].RDY != 3 || state.Nsqds[0].MaxRDY != 2500 {
 			b.Errorf("got %+v", state)
 		}
-		time.Sleep(2 * time.Second)
+		b.pass(2 * time.Second)
 		if state := r.State(); state.BackoffLevel != 1 || !state.BackoffPaused || state.RDY != 0 {
 			b.Errorf("in backoff: %+v", state)
 		}
-		time.Sleep(5 * time.Second)
+		b.pass(5 * time.Second)
 		s.mu.Lock()
 		for c := range s.conns {
 			c.frame(protocol.FrameError, "E_INVALID go away")
@@ -433,7 +434,7 @@ func TestConsumerState(t *testing.T) {
 			_ = c.socket.Close()
 		}
 		s.mu.Unlock()
-		time.Sleep(5 * time.Second)
+		b.pass(5 * time.Second)
 		r.Stop()
 		<-r.StopChan
 		if state := r.State(); !state.Stopping || state.Connections != 0 || state.Handlers != 0 {

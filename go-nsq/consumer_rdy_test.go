@@ -59,7 +59,7 @@ func TestRDYNeverExceedsMaxInFlight(t *testing.T) {
 			}), 3)
 			servers := startNsqds(b, r, 4, nil)
 			for range 100 {
-				time.Sleep(time.Duration(rng.Intn(3000)) * time.Microsecond)
+				b.pass(time.Duration(rng.Intn(3000)) * time.Microsecond)
 				switch i := rng.Intn(len(servers)); rng.Intn(8) {
 				case 0:
 					servers[i].dropConnections()
@@ -84,9 +84,9 @@ func TestRDYNeverExceedsMaxInFlight(t *testing.T) {
 				for i := range servers {
 					_ = r.ConnectToNSQD(fmt.Sprintf("%c:4150", 'a'+i)) // it may be there
 				}
-				time.Sleep(time.Second)
+				b.pass(time.Second)
 			}
-			time.Sleep(3 * time.Second)
+			b.pass(3 * time.Second)
 			got := slices.Sorted(maps.Values(b.rdy()))
 			if want := []int{4, 4, 5, 5}; !slices.Equal(got, want) || r.State().RDY != 18 {
 				b.Errorf("RDY %v, want %v; state %+v", got, want, r.State())
@@ -156,7 +156,7 @@ func TestIdleLeavesRDY(t *testing.T) {
 		}
 		for range 30 { // seconds
 			servers[1].publish("t", testBodies(1)...)
-			time.Sleep(time.Second)
+			b.pass(time.Second)
 		}
 		if got := rdyText(b); got != "a:1 b:8 c:1" {
 			b.Errorf("with two idle RDY %s", got)
@@ -166,7 +166,7 @@ func TestIdleLeavesRDY(t *testing.T) {
 		if got := rdyText(b); got != "a:1 b:5 c:4" {
 			b.Errorf("with one idle RDY %s", got)
 		}
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		if got := rdyText(b); got != "a:4 b:3 c:3" {
 			b.Errorf("with all idle RDY %s", got)
 		}
@@ -184,14 +184,14 @@ func TestEveryNSQDGetsItsTurn(t *testing.T) {
 		from := make(map[string]int) // used by the handler, then by the test
 		r.AddHandler(HandlerFunc(func(m *Message) error {
 			from[m.NSQDAddress]++
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(time.Second)
 			return nil
 		}))
 		startNsqds(b, r, 7, nil)
 		if got := rdyText(b); got != "a:1 b:1 c:0 d:0 e:0 f:0 g:0" {
 			b.Errorf("RDY %s", got)
 		}
-		time.Sleep(10 * time.Minute)
+		b.pass(10 * time.Minute)
 		r.Stop()
 		<-r.StopChan
 		if len(from) != 7 {

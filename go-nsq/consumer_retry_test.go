@@ -50,14 +50,14 @@ func TestFailedAddressIsTriedAgain(t *testing.T) {
 		if _, ok := errors.AsType[*net.OpError](r.ConnectToNSQDs([]string{"a:4150"})); !ok {
 			b.Error("no error from the dial")
 		}
-		time.Sleep(10 * time.Minute)
+		b.pass(10 * time.Minute)
 		delays := intervals(b.dialTimes())
 		wantGrowing(b, delays, time.Second, time.Minute)
 		if len(delays) < 10 {
 			b.Errorf("tried %d times", len(delays))
 		}
 		b.server("a:4150", nil)
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		if n := r.Stats().Connections; n != 1 {
 			b.Fatalf("%d connections", n)
 		}
@@ -81,7 +81,7 @@ func TestUnwantedAddressIsNotTriedAgain(t *testing.T) {
 		if err := r.DisconnectFromNSQD("a:4150"); err != nil {
 			b.Error(err)
 		}
-		time.Sleep(time.Hour)
+		b.pass(time.Hour)
 		if n := len(b.dialTimes()); n != 1 {
 			b.Errorf("dialed %d times", n)
 		}
@@ -105,17 +105,17 @@ func TestLostConnectionsAreTriedLessOften(t *testing.T) {
 		if err := r.ConnectToNSQD("a:4150"); err != nil {
 			b.Fatal(err)
 		}
-		time.Sleep(5 * time.Minute)
+		b.pass(5 * time.Minute)
 		wantGrowing(b, intervals(b.dialTimes()), time.Second, time.Minute)
 
 		s.mu.Lock()
 		s.intercept = nil
 		s.mu.Unlock()
-		time.Sleep(5 * time.Minute)
+		b.pass(5 * time.Minute)
 		before := len(b.dialTimes())
 		s.dropConnections()
 		lost := time.Now()
-		time.Sleep(time.Minute)
+		b.pass(time.Minute)
 		dials := b.dialTimes()
 		if len(dials) != before+1 || dials[before].Sub(lost) > time.Second {
 			b.Errorf("after a stable connection: %d dials", len(dials)-before)
@@ -135,7 +135,7 @@ func TestDirectAddressBesideLookupd(t *testing.T) {
 			b.Fatal(err)
 		}
 		s.dropConnections()
-		time.Sleep(2 * time.Second)
+		b.pass(2 * time.Second)
 		if n := r.Stats().Connections; n != 1 {
 			b.Errorf("%d connections", n)
 		}
@@ -160,7 +160,7 @@ func TestSubRefused(t *testing.T) {
 		if err == nil || err.Error() != "[a:4150] failed to subscribe to t:ch - "+refusal || !errors.Is(err, ErrProtocol{refusal}) {
 			b.Errorf("got %v", err)
 		}
-		time.Sleep(5 * time.Minute)
+		b.pass(5 * time.Minute)
 		wantGrowing(b, intervals(b.dialTimes()), time.Second, time.Minute)
 	})
 }
@@ -263,7 +263,7 @@ func TestAllLookupdsAreAsked(t *testing.T) {
 		if took := time.Since(start); took != time.Second {
 			b.Errorf("took %s, want one DialTimeout", took)
 		}
-		time.Sleep(2 * time.Second)
+		b.pass(2 * time.Second)
 		if n := r.Stats().Connections; n != 2 {
 			b.Errorf("%d connections", n)
 		}
@@ -283,7 +283,7 @@ func TestLookupdPolling(t *testing.T) {
 			r := b.consumer("t", b.config())
 			r.AddHandler(HandlerFunc(scriptedHandler))
 			l.use(r, "l:4161")
-			time.Sleep(200 * time.Second)
+			b.pass(200 * time.Second)
 			got := intervals(l.times())
 			if len(got) < 2 || got[0] < 60*time.Second || got[0] >= 78*time.Second || got[1] != 60*time.Second {
 				b.Fatalf("polled after %s", got)
@@ -292,7 +292,7 @@ func TestLookupdPolling(t *testing.T) {
 			b.mu.Lock()
 			l.listed["l:4161"], l.requests = nil, nil
 			b.mu.Unlock()
-			time.Sleep(60 * time.Second)
+			b.pass(60 * time.Second)
 			if n := len(l.times()); n != 3 {
 				b.Errorf("asked %d times", n)
 			}
@@ -323,16 +323,16 @@ func TestRecheckGrows(t *testing.T) {
 		r := b.consumer("t", config)
 		r.AddHandler(HandlerFunc(scriptedHandler))
 		l.use(r, "l:4161")
-		time.Sleep(4 * time.Minute)
+		b.pass(4 * time.Minute)
 		wantGrowing(b, intervals(l.times()), maxFirstRecheckDelay, 5*time.Minute)
 
 		s.mu.Lock()
 		s.intercept = nil
 		s.mu.Unlock()
-		time.Sleep(30 * time.Minute)
+		b.pass(30 * time.Minute)
 		before := len(l.times())
 		s.dropConnections()
-		time.Sleep(maxFirstRecheckDelay)
+		b.pass(maxFirstRecheckDelay)
 		synctest.Wait()
 		if n := len(l.times()); n != before+1 {
 			b.Errorf("%d questions after a loss", n-before)
@@ -359,13 +359,13 @@ func TestDisconnectUnlisted(t *testing.T) {
 				b.Fatal(err)
 			}
 			l.use(r, "l:4161")
-			time.Sleep(time.Second)
+			b.pass(time.Second)
 			l.list("l:4161", "b:4150")
-			time.Sleep(time.Minute)
+			b.pass(time.Minute)
 			if n := r.Stats().Connections; n != 3 {
 				b.Errorf("after one poll %d connections", n)
 			}
-			time.Sleep(2 * time.Minute)
+			b.pass(2 * time.Minute)
 			want := map[bool]int{false: 3, true: 2}[set]
 			if n := r.Stats().Connections; n != want {
 				b.Errorf("disconnect_unlisted %t: %d connections", set, n)
