@@ -31,7 +31,7 @@ func startNsqds(b *bubble, r *Consumer, n int, configure func(*fakeNSQD)) []*fak
 // way to nsqd and allows no more than max in flight at any moment; afterwards all
 // of it is used, and shared evenly.
 func TestRDYNeverExceedsMaxInFlight(t *testing.T) {
-	for range 20 {
+	for range 6 {
 		seed := rand.Int63()
 		rng := rand.New(rand.NewSource(seed))
 		inBubble(t, func(b *bubble) {
