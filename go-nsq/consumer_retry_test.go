@@ -212,7 +212,7 @@ func (l *bubbleLookupd) client() *http.Client {
 func (l *bubbleLookupd) list(lookupd string, addrs ...string) {
 	l.b.mu.Lock()
 	defer l.b.mu.Unlock()
-	l.listed[lookupd] = addrs
+	l.listed[lookupd] = append([]string{}, addrs...)
 }
 
 func (l *bubbleLookupd) times() []time.Time {
