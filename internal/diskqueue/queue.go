@@ -104,6 +104,7 @@ type Queue struct {
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
+	savedAt     time.Time
 	retryRead   bool  // a Take failed: announce Ready again when the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once

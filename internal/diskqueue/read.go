@@ -75,7 +75,7 @@ func (q *Queue) taken(records int64, err error) {
 	case len(q.done) > 0:
 		q.armLocked(0)
 	case q.counts.ops-q.counts.saved >= q.o.SyncEvery:
-		q.armLocked(min(takeSyncDelay, q.o.SyncTimeout))
+		q.armLocked(min(saveDelay, q.o.SyncTimeout))
 	case moved:
 		q.armLocked(q.o.SyncTimeout)
 	}
