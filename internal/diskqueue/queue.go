@@ -105,7 +105,7 @@ type Queue struct {
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
 	savedAt     time.Time
-	retryRead   bool  // a Take failed: announce Ready again when the timer fires
+	retryRead   bool // a Take failed: announce Ready again when the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once
 	running     bool           // the timer's function is syncing

@@ -44,6 +44,7 @@ type Program struct {
 // SIGINT and SIGTERM stop it, further ones change nothing, and the end of the
 // terminal (SIGHUP) does not end a daemon. It returns the exit code.
 func (p Program) Main() int {
+	floorHeap()
 	signal.Ignore(syscall.SIGHUP)
 	// The context stays subscribed to the signals until the end.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
