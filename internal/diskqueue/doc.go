@@ -12,6 +12,7 @@
 //	<name>.diskqueue.<NNNNNN>.dat.bad       damaged bytes, never read again
 //	<name>.diskqueue.meta.dat               positions
 //	<name>.diskqueue.meta.dat.<number>.tmp  positions being written
+//	<name>.diskqueue.unfinished.dat         records taken long ago; only while it runs
 //
 // A record is its length (int32, big-endian) and that many bytes of payload.
 // There is no header, checksum or padding. A record that would make a file
@@ -22,6 +23,10 @@
 //
 //	<depth>\n<read file>,<offset>\n<write file>,<offset>\n
 //
+// While records are taken and not finished the first two speak of the oldest of
+// these. The last file in the list is this package's own (keptfile.go); upstream
+// does not see it, and it is not there after Close if all was finished.
+//
 // # Reading the source
 //
 // In the order a record meets it: batch.go (records as bytes), write.go (Put,
@@ -29,7 +34,9 @@
 // (Take), extent.go (what is a record and what is damage), damage.go (setting
 // aside). queue.go has the Queue, Open and Close; recover.go is what Open does;
 // metadata.go, store.go, names.go and fs*.go are the files underneath; shared.go
-// and pool.go are what the queues of a process have in common.
+// and pool.go are what the queues of a process have in common. window.go is
+// which records were taken and are not finished; kept.go and keptfile.go are where
+// those go that stay so for long.
 //
 // # Locks
 //
@@ -39,6 +46,7 @@
 //	syncMu      one fsync: a rollover waits for the one in the background
 //	metadataMu  one save: they must not overtake each other
 //	readMu      one Take
+//	keptMu      the file of the kept is read or written
 //	mu          positions and counts, a few assignments, no I/O
 //
 // gatherMu is held alone or under writeMu, and never waited under. Take needs
@@ -63,8 +71,21 @@
 // Killing the process: every record for which Put has returned nil. The
 // metadata is saved now and then, so after a kill it lags behind. Open reads on
 // to the end of the last file, cuts off a record that was being written, and
-// counts what it found. The saved read position lags too, and never leads:
-// records taken since the last save are delivered again.
+// counts what it found.
+//
+// What was taken and not finished is among that: the read position that is saved,
+// and the files that are kept, do not pass a record before Finish. One that stays
+// unfinished long does not hold up the others, nor make a crash repeat all that
+// was finished behind it. When more than MaxReplay finished records (or 4 KiB for
+// each, where records are large), and four times as much as is unfinished, lie
+// behind the oldest unfinished one, it is copied to the file of the kept, synced,
+// and passed. (At the end of the queue it would have to be skipped once it is
+// finished, and a clean stop could not tell upstream to do so.) Open puts what it
+// finds there at the end of the queue. So what comes again after a kill although
+// it was finished is at most that much, and what was finished since the last save:
+// SyncEvery records or those of 100 ms, whichever is more, and at most those of
+// SyncTimeout. The payload is the one that was stored: the attempts a message has
+// had since are forgotten.
 //
 // Power loss: the same, for what was synced. With SyncEvery 1 that is every
 // record for which Put has returned nil; otherwise at most twice SyncEvery are
@@ -85,12 +106,6 @@
 // before the next fsync, since the kernel may have marked the pages it could
 // not write as clean. That helps as long as those pages are still in memory.
 //
-// Holding back the saved read position until records are finished needs three
-// things and no other format: Take says where each record ends, snapshot saves
-// the end of the finished ones in order instead of Queue.read, and onTimer
-// disposes of files before that position only, as it does now. The depth that
-// is saved then counts from that position.
-//
 // # Damage
 //
 // A record is believed when its length fits and the length behind it fits. When
@@ -107,7 +122,7 @@
 //     with a lower number than the one being written is its end, not damage;
 //     upstream sets such files aside one by one.
 //   - A finished file is removed after the read position was saved, not when
-//     its last record is taken: a kill in between would leave a position in a
+//     its last record is finished: a kill in between would leave a position in a
 //     missing file. On a full disk, where saving fails, it is removed anyway,
 //     for that makes room.
 //   - Sixteen publishers that wait for fsyncs settle into groups of 15 and 1,

@@ -195,7 +195,7 @@ func TestManyQueuesFewFiles(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			got, err := q.Take(nil, 2)
+			got, err := take(q, nil, 2)
 			if err != nil || len(got) != 2 {
 				t.Error(len(got), err)
 			}

@@ -15,7 +15,7 @@ func TestBusyQueueSavesSeldom(t *testing.T) {
 		q := open(t, o)
 		for n := range 200 {
 			put(t, q, m(2*n), m(2*n+1))
-			if _, err := q.Take(nil, 1); err != nil {
+			if _, err := take(q, nil, 1); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(5 * time.Millisecond)
