@@ -118,8 +118,9 @@ type Queue struct {
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
-	retryRead   bool  // a Take failed: announce Ready again when the timer fires
-	stuck       bool  // shortening the window failed: not before the timer fires
+	savedAt     time.Time
+	retryRead   bool // a Take failed: announce Ready again when the timer fires
+	stuck       bool // shortening the window failed: not before the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once
 	running     bool           // the timer's function is syncing

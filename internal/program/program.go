@@ -78,6 +78,7 @@ type Process struct {
 // SIGINT and SIGTERM stop it, further ones change nothing; SIGHUP makes it reload.
 // It returns the exit code.
 func (p Program[O]) Main() int {
+	floorHeap()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	// The context stays subscribed to the signals until the end.
