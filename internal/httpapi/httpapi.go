@@ -48,6 +48,7 @@ func (e Error) Error() string { return e.Text }
 //	nil             an empty body without Content-Type
 //	string, []byte  those bytes as text; without Content-Type when empty
 //	AppendJSON      the JSON that it appends
+//	Answer          the JSON of its Body, with its Status
 //	anything else   its JSON: compact, <, > and & escaped, no line break at the end
 //
 // or, if err is not nil, what the [Error] in it says. Any other error is
@@ -59,6 +60,12 @@ type Handler func(w http.ResponseWriter, r *http.Request, params httprouter.Para
 // often. It cannot fail; it may take locks, since nothing is sent before it is
 // done.
 type AppendJSON func(dst []byte) []byte
+
+// An Answer is a result with a status of its own.
+type Answer struct {
+	Status int
+	Body   any
+}
 
 // buffers are for AppendJSON. One that a huge answer has blown up is not kept.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -82,12 +89,15 @@ const (
 type API struct {
 	router *httprouter.Router
 	log    *slog.Logger
+	routes []*route
+	other  *route // requests that match none
 }
 
 // New returns an API without routes. It logs one INFO line per request,
 // "<status> <METHOD> <URI> (<remote>) <duration>", and panics as ERROR.
 func New(log *slog.Logger) *API {
-	a := &API{router: httprouter.New(), log: log}
+	a := &API{router: httprouter.New(), log: log, other: new(route)}
+	a.routes = append(a.routes, a.other)
 	a.router.NotFound = a.failing(Error{http.StatusNotFound, "NOT_FOUND"})
 	a.router.MethodNotAllowed = a.failing(Error{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"})
 	a.router.PanicHandler = a.rawPanic
@@ -110,10 +120,13 @@ func (a *API) Handle(method, path string, h Handler, modes ...Mode) {
 		plain = plain || m == Plain
 		unlogged = unlogged || m == Unlogged
 	}
+	served := &route{method: method, path: path}
+	a.routes = append(a.routes, served)
 	a.router.Handle(method, path, func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		start := time.Now()
 		result, err := a.call(h, w, r, ps)
 		status := a.respond(w, plain, result, err)
+		served.count(status)
 		if !unlogged {
 			a.logAccess(r, status, start)
 		}
@@ -130,6 +143,7 @@ func (a *API) Raw(method, path string, h http.Handler) {
 func (a *API) failing(e Error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		a.other.count(e.Status)
 		a.logAccess(r, a.respond(w, false, nil, e), start)
 	})
 }
@@ -212,8 +226,12 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 		case []byte:
 			return http.StatusOK, result, textType
 		}
-		if body, err = json.Marshal(result); err == nil {
-			return http.StatusOK, body, jsonType
+		answer, ok := result.(Answer)
+		if !ok {
+			answer = Answer{http.StatusOK, result}
+		}
+		if body, err = json.Marshal(answer.Body); err == nil {
+			return answer.Status, body, jsonType
 		}
 		err = fmt.Errorf("encode answer: %w", err)
 	}
