@@ -20,7 +20,8 @@ type Channel struct {
 	env       *env
 	queue     *queue
 	deferred  *deferred
-	nearest   *preference // among the consumers; nil without the experiment
+	nearest   *preference    // among the consumers; nil without the experiment
+	latency   *latencyWindow // nil where nobody wants to know
 
 	messages   atomic.Uint64 // received from the topic
 	requeued   atomic.Uint64
@@ -58,6 +59,9 @@ func newChannel(env *env, topicName, name string, recovered func()) *Channel {
 	c.queue.recovered = func() {
 		c.wakeConsumers() // they may read from disk again
 		recovered()
+	}
+	if env.latencyWindow > 0 {
+		c.latency = newLatencyWindow(env.keeper.clock, env.latencyWindow)
 	}
 	if env.topology != nil {
 		c.nearest = newPreference(c.queue, env.keeper)

@@ -75,6 +75,7 @@ type conn struct {
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
+	publishTimes []int64 // of the messages of such a run, for their latencies
 	batch        batchParser
 	entries      []entry // scratch
 	readDeadline time.Time

@@ -83,13 +83,16 @@ func (f *inFlight) armLocked(due int64) bool {
 }
 
 // finish removes the given messages and appends the IDs that are not in flight
-// to missing.
-func (f *inFlight) finish(ids []MessageID, missing []MessageID) []MessageID {
+// to missing, and when the others were published to published, unless that is nil.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID, published *[]int64) []MessageID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		if _, ok := f.set.Remove(id); !ok {
+		fl, ok := f.set.Remove(id)
+		if !ok {
 			missing = append(missing, id)
+		} else if published != nil {
+			*published = append(*published, fl.msg.Nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))

@@ -126,6 +126,9 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}
+	if len(own.E2EProcessingLatencyPercentiles) > 0 {
+		n.env.latencyWindow, n.env.quantiles = own.E2EProcessingLatencyWindowTime, own.E2EProcessingLatencyPercentiles
+	}
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,

@@ -85,6 +85,11 @@ type Options struct {
 	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
 	MaxChannelConsumers    int           `flag:"max-channel-consumers" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
 
+	// E2EProcessingLatencyPercentiles are those of the time from publish to FIN that
+	// /stats and statsd tell; without any, nothing is measured.
+	E2EProcessingLatencyPercentiles []float64     `flag:"e2e-processing-latency-percentile" cfg:"e2e_processing_latency_percentiles" group:"Statistics" usage:"percentile of the time from publish to FIN to keep, (0,1] (may be given several times, or with commas)"`
+	E2EProcessingLatencyWindowTime  time.Duration `flag:"e2e-processing-latency-window-time" group:"Statistics" usage:"how far back those percentiles look"`
+
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
 	TLSCert string `flag:"tls-cert" group:"TLS and compression" usage:"path to a certificate file (PEM)"`
@@ -146,6 +151,8 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
+		E2EProcessingLatencyWindowTime: 10 * time.Minute,
+
 		TLSMinVersion:   defaultTLSVersion,
 		Deflate:         true,
 		MaxDeflateLevel: 6,
@@ -177,6 +184,9 @@ func (o *Options) validate() error {
 func (o *Options) validateRest() error {
 	if m := o.AuthHTTPRequestMethod; !strings.EqualFold(m, "get") && !strings.EqualFold(m, "post") {
 		return errors.New("--auth-http-request-method must be post or get")
+	}
+	if err := o.validateStatistics(); err != nil {
+		return err
 	}
 	for _, c := range []struct {
 		flag             string
@@ -220,6 +230,20 @@ func (o *Options) validateRest() error {
 	}
 	if o.MaxReqTimeout > maxDelay {
 		return fmt.Errorf("--max-req-timeout is %v, must be at most %v", o.MaxReqTimeout, maxDelay)
+	}
+	return nil
+}
+
+// validateStatistics looks only at what is switched on: values that have no effect
+// have always been accepted.
+func (o *Options) validateStatistics() error {
+	for _, p := range o.E2EProcessingLatencyPercentiles {
+		if !(p > 0 && p <= 1) { // nor a number that is none
+			return fmt.Errorf("invalid E2E processing latency percentile: %v", p)
+		}
+	}
+	if len(o.E2EProcessingLatencyPercentiles) > 0 && o.E2EProcessingLatencyWindowTime <= 0 {
+		return fmt.Errorf("--e2e-processing-latency-window-time is %v, must be above 0", o.E2EProcessingLatencyWindowTime)
 	}
 	return nil
 }

@@ -174,6 +174,7 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 	}
 	s = topicStats{
 		Name:     t.name,
+		Latency:  t.latencyStats(),
 		Channels: make([]channelStats, 0, len(channels)),
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
@@ -184,6 +185,18 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		s.Channels = append(s.Channels, c.stats(f))
 	}
 	return s, true
+}
+
+// latencyStats is the latency of all channels together; nothing without any.
+func (t *Topic) latencyStats() latencyStats {
+	if t.env.latencyWindow == 0 {
+		return latencyStats{}
+	}
+	channels := t.channelList()
+	if len(channels) == 0 {
+		return latencyStats{}
+	}
+	return latencies(t.env.quantiles, channels...)
 }
 
 func (c *Channel) stats(f statsFilter) channelStats {
@@ -202,6 +215,9 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
+	}
+	if c.latency != nil {
+		s.Latency = latencies(c.env.quantiles, c)
 	}
 	s.Depth, s.BackendDepth = c.queue.depths()
 	if f.clients {
