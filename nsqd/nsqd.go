@@ -36,6 +36,7 @@ type NSQD struct {
 	health   *health
 	metadata *metadata
 	lookup   *lookupLoop
+	statsd   *statsd // nil for none
 	conns    connSet
 
 	// life ends when the daemon begins to stop: with it end questions that a
@@ -157,6 +158,9 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		httpRequestTimeout: own.HTTPClientRequestTimeout,
 		log:                n.log,
 	})
+	if own.StatsdAddress != "" {
+		n.statsd = newStatsd(&own, n.log, n.stats)
+	}
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
 	n.warnTLS(&own)
@@ -239,6 +243,9 @@ func (n *NSQD) Run(ctx context.Context) error {
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
+	if n.statsd != nil {
+		g.Go(func() error { return n.statsd.run(ctx, statsdPrefix(n.options())) })
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		n.end()

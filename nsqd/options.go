@@ -90,6 +90,15 @@ type Options struct {
 	E2EProcessingLatencyPercentiles []float64     `flag:"e2e-processing-latency-percentile" cfg:"e2e_processing_latency_percentiles" group:"Statistics" usage:"percentile of the time from publish to FIN to keep, (0,1] (may be given several times, or with commas)"`
 	E2EProcessingLatencyWindowTime  time.Duration `flag:"e2e-processing-latency-window-time" group:"Statistics" usage:"how far back those percentiles look"`
 
+	// StatsdAddress is where statistics go over UDP every StatsdInterval, "" for
+	// nowhere. In StatsdPrefix, %s stands for the broadcast address and HTTP port.
+	StatsdAddress          string        `flag:"statsd-address" group:"Statistics" usage:"<addr>:<port> of a statsd to push statistics to over UDP"`
+	StatsdPrefix           string        `flag:"statsd-prefix" group:"Statistics" usage:"text before each name there; %s for host and port"`
+	StatsdInterval         time.Duration `flag:"statsd-interval" group:"Statistics" usage:"time between pushes"`
+	StatsdMemStats         bool          `flag:"statsd-mem-stats" group:"Statistics" usage:"push memory statistics too"`
+	StatsdUDPPacketSize    int           `flag:"statsd-udp-packet-size" group:"Statistics" usage:"largest packet in bytes; 0 for 4096"`
+	StatsdExcludeEphemeral bool          `flag:"statsd-exclude-ephemeral" group:"Statistics" usage:"push nothing of ephemeral topics and channels"`
+
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
 	TLSCert string `flag:"tls-cert" group:"TLS and compression" usage:"path to a certificate file (PEM)"`
@@ -152,6 +161,11 @@ func NewOptions() *Options {
 		OutputBufferTimeout:    250 * time.Millisecond,
 
 		E2EProcessingLatencyWindowTime: 10 * time.Minute,
+
+		StatsdPrefix:        "nsq.%s",
+		StatsdInterval:      time.Minute,
+		StatsdMemStats:      true,
+		StatsdUDPPacketSize: 508,
 
 		TLSMinVersion:   defaultTLSVersion,
 		Deflate:         true,
@@ -244,6 +258,9 @@ func (o *Options) validateStatistics() error {
 	}
 	if len(o.E2EProcessingLatencyPercentiles) > 0 && o.E2EProcessingLatencyWindowTime <= 0 {
 		return fmt.Errorf("--e2e-processing-latency-window-time is %v, must be above 0", o.E2EProcessingLatencyWindowTime)
+	}
+	if o.StatsdAddress != "" && o.StatsdInterval <= 0 {
+		return fmt.Errorf("--statsd-interval is %v, must be above 0", o.StatsdInterval)
 	}
 	return nil
 }

@@ -19,8 +19,9 @@ type bubble struct {
 	stop func() error
 }
 
-// startBubble runs a daemon with a data directory of its own, or of opts.
-func startBubble(t *testing.T, configure func(*Options)) *bubble {
+// startBubble runs a daemon with a data directory of its own, or of opts, after
+// prepare has seen it.
+func startBubble(t *testing.T, configure func(*Options), prepare ...func(*NSQD)) *bubble {
 	t.Helper()
 	opts := NewOptions()
 	opts.DataPath = t.TempDir()
@@ -30,6 +31,9 @@ func startBubble(t *testing.T, configure func(*Options)) *bubble {
 	n, err := newNSQD(opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, p := range prepare {
+		p(n)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -35,6 +35,8 @@ type topicStats struct {
 	Bytes        uint64         `json:"message_bytes"` // of their bodies
 	Paused       bool           `json:"paused"`
 	Latency      latencyStats   `json:"e2e_processing_latency"`
+
+	of *Topic
 }
 
 // channelStats is one channel of a topic.
@@ -52,6 +54,8 @@ type channelStats struct {
 	Clients     []clientStats `json:"clients"`       // nil where they were not asked for
 	Paused      bool          `json:"paused"`
 	Latency     latencyStats  `json:"e2e_processing_latency"`
+
+	of *Channel
 }
 
 // placeCounts are deliveries that did not come from disk, by where they went to;
@@ -179,6 +183,7 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
+		of:       t,
 	}
 	s.Depth, s.BackendDepth = t.queue.depths()
 	for _, c := range channels {
@@ -215,6 +220,7 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
+		of:          c,
 	}
 	if c.latency != nil {
 		s.Latency = latencies(c.env.quantiles, c)
