@@ -27,6 +27,9 @@ type service struct {
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
 
+	// refusing is whether publishes are refused, since the daemon drains.
+	refusing *atomic.Bool
+
 	auth *auth.Client    // nil where no client needs AUTH
 	life context.Context // of the daemon: with it end questions that a client waits for
 }

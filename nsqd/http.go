@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -14,20 +15,48 @@ import (
 	"github.com/nsq-suite/nsq/internal/version"
 )
 
-// serveHTTP serves the HTTP API until ctx ends and no request is in progress.
+// serveHTTP serves the HTTP API until ctx ends and no request is in progress. It
+// begins before the daemon is ready; see [NSQD.onceReady].
 // Where TLS is required of HTTP too, it tells clients where to find that.
 func (n *NSQD) serveHTTP(ctx context.Context) error {
-	var h http.Handler = n.routes()
+	h := n.onceReady(n.api)
 	if n.options().TLSRequired == TLSRequired {
 		h = http.HandlerFunc(n.refuseHTTP)
 	}
-	return serving(httpapi.Serve(ctx, "HTTP", n.http, h, n.log))
+	return serving(httpapi.ServeEarly(ctx, "HTTP", n.http, h, n.log))
 }
 
 // serveHTTPS serves the HTTP API over TLS until ctx ends and no request is in
 // progress.
 func (n *NSQD) serveHTTPS(ctx context.Context) error {
-	return serving(httpapi.Serve(ctx, "HTTPS", tls.NewListener(n.https, n.svc.tls), n.routes(), n.log))
+	return serving(httpapi.ServeEarly(ctx, "HTTPS", tls.NewListener(n.https, n.svc.tls), n.onceReady(n.api), n.log))
+}
+
+// onceReady makes requests wait until the topics of the last run are there again,
+// as they always have waited for the listener to be served. Health, metrics and
+// profiles do not wait: they are asked for what takes so long.
+func (n *NSQD) onceReady(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-n.ready:
+		default:
+			if !isDiagnosis(r.URL.Path) {
+				select {
+				case <-n.ready:
+				case <-n.life.Done(): // they cannot be loaded
+					n.api.Refuse(w, r, errNotAccepted)
+					return
+				case <-r.Context().Done():
+					return
+				}
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func isDiagnosis(path string) bool {
+	return path == "/metrics" || strings.HasPrefix(path, "/health/") || strings.HasPrefix(path, "/debug/")
 }
 
 func serving(err error) error {
@@ -59,6 +88,8 @@ func (n *NSQD) routes() *httpapi.API {
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)
 	n.channelRoutes(api)
+	n.drainRoutes(api)
+	api.Health(n.notReady)
 	debugRoutes(api)
 	return api
 }

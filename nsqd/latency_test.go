@@ -24,7 +24,7 @@ func withLatencies(o *Options) {
 func (b *bubble) get(path string) string {
 	b.t.Helper()
 	w := httptest.NewRecorder()
-	b.routes().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	b.api.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 	if w.Code != 200 {
 		b.t.Fatalf("GET %s: got %d %s", path, w.Code, w.Body)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/version"
 )
 
@@ -37,6 +38,9 @@ type NSQD struct {
 	metadata *metadata
 	lookup   *lookupLoop
 	statsd   *statsd // nil for none
+	drain    *drainer
+	api      *httpapi.API
+	ready    chan struct{} // closed when clients are served
 	conns    connSet
 
 	// life ends when the daemon begins to stop: with it end questions that a
@@ -84,7 +88,7 @@ func (n *NSQD) listen(opts *Options) (err error) {
 
 // newNSQD makes a daemon without listeners.
 func newNSQD(opts *Options) (*NSQD, error) {
-	n := &NSQD{log: opts.logger(), started: time.Now(), dir: opts.DataPath}
+	n := &NSQD{log: opts.logger(), started: time.Now(), dir: opts.DataPath, ready: make(chan struct{})}
 	if n.dir == "" {
 		dir, err := os.Getwd()
 		if err != nil {
@@ -130,6 +134,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if len(own.E2EProcessingLatencyPercentiles) > 0 {
 		n.env.latencyWindow, n.env.quantiles = own.E2EProcessingLatencyWindowTime, own.E2EProcessingLatencyPercentiles
 	}
+	n.drain = newDrainer(&own, n.log, n.unfinished)
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,
@@ -138,6 +143,8 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		tls:    serverTLS,
 		topic:  n.GetTopic,
 		life:   n.life,
+
+		refusing: &n.drain.refusing,
 	}
 	if len(own.AuthHTTPAddresses) > 0 {
 		n.svc.auth = auth.NewClient(auth.Config{
@@ -161,6 +168,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if own.StatsdAddress != "" {
 		n.statsd = newStatsd(&own, n.log, n.stats)
 	}
+	n.api = n.routes()
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
 	n.warnTLS(&own)
@@ -235,14 +243,36 @@ func (n *NSQD) HTTPSAddr() net.Addr {
 // returns why it stopped, or what could not be stored.
 func (n *NSQD) Run(ctx context.Context) error {
 	defer n.log.Info("NSQ: bye")
-	if err := n.load(); err != nil {
-		return errors.Join(err, n.closeListeners(), n.lock.release())
-	}
 	defer n.end()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
+	if n.http != nil {
+		g.Go(func() error { return n.serveHTTP(ctx) })
+	}
+	if n.https != nil {
+		g.Go(func() error { return n.serveHTTPS(ctx) })
+	}
+	if err := n.load(); err != nil {
+		cancel()
+		n.end()
+		err = errors.Join(err, g.Wait())
+		if n.tcp != nil {
+			err = errors.Join(err, n.tcp.Close())
+		}
+		return errors.Join(err, n.lock.release())
+	}
+	if n.http != nil {
+		httpapi.Announce("HTTP", n.http, n.log)
+	}
+	if n.https != nil {
+		httpapi.Announce("HTTPS", n.https, n.log)
+	}
+	close(n.ready)
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
+	g.Go(func() error { return n.drain.run(ctx) })
 	if n.statsd != nil {
 		g.Go(func() error { return n.statsd.run(ctx, statsdPrefix(n.options())) })
 	}
@@ -255,13 +285,10 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}
-	if n.http != nil {
-		g.Go(func() error { return n.serveHTTP(ctx) })
-	}
-	if n.https != nil {
-		g.Go(func() error { return n.serveHTTPS(ctx) })
-	}
 	err := g.Wait()
+	if errors.Is(err, errDrained) {
+		err = nil
+	}
 	if n.svc.auth != nil {
 		n.svc.auth.Close()
 	}

@@ -25,8 +25,16 @@ type Options struct {
 	DataPath  string        `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
 	LogLevel  logging.Level `flag:"log-level" group:"Basics" usage:"least level to log: debug, info, warn, error or fatal"`
 	LogPrefix string        `flag:"log-prefix" group:"Basics" usage:"text before each log line"`
-	Verbose   bool          `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
-	WorkerID  bool          `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+
+	// SIGTERM is what that signal does: "stop", or "drain", which a second one
+	// turns into a stop. DrainGrace is how long publishes are still accepted in a
+	// drain, DrainTimeout how long it may take with that included, 0 for no limit.
+	SIGTERM      string        `flag:"sigterm" group:"Basics" usage:"what SIGTERM does: stop, or drain, as POST /drain does: not ready any more, publishes refused after --drain-grace, stop once consumers have emptied all; a second one stops at once"`
+	DrainGrace   time.Duration `flag:"drain-grace" group:"Basics" usage:"time for producers and load balancers to notice a drain before publishes are refused"`
+	DrainTimeout time.Duration `flag:"drain-timeout" group:"Basics" usage:"longest time a drain may take before the daemon stops with what is left kept on disk; 0 for no limit"`
+
+	Verbose  bool `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
+	WorkerID bool `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
 
 	// Logger gets the daemon's log lines; nil for none.
 	Logger *slog.Logger
@@ -117,6 +125,12 @@ type Options struct {
 	Snappy          bool `flag:"snappy" group:"TLS and compression" usage:"offer snappy compression to clients"`
 }
 
+// The values of Options.SIGTERM.
+const (
+	SIGTERMStop  = "stop"
+	SIGTERMDrain = "drain"
+)
+
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	hostname, err := os.Hostname()
@@ -127,6 +141,10 @@ func NewOptions() *Options {
 		ID:        defaultID(hostname),
 		LogLevel:  logging.LevelInfo,
 		LogPrefix: "[nsqd] ",
+
+		SIGTERM:      SIGTERMStop,
+		DrainGrace:   5 * time.Second,
+		DrainTimeout: time.Minute,
 
 		TCPAddress:       "0.0.0.0:4150",
 		HTTPAddress:      "0.0.0.0:4151",
@@ -201,6 +219,12 @@ func (o *Options) validateRest() error {
 	}
 	if err := o.validateStatistics(); err != nil {
 		return err
+	}
+	if o.SIGTERM != SIGTERMStop && o.SIGTERM != SIGTERMDrain {
+		return fmt.Errorf("--sigterm is %q, must be %s or %s", o.SIGTERM, SIGTERMStop, SIGTERMDrain)
+	}
+	if o.DrainGrace < 0 || o.DrainTimeout < 0 {
+		return fmt.Errorf("--drain-grace is %v and --drain-timeout %v, must be 0 or more", o.DrainGrace, o.DrainTimeout)
 	}
 	for _, c := range []struct {
 		flag             string

@@ -15,8 +15,9 @@ import (
 // and a minute costs nothing.
 type bubble struct {
 	*NSQD
-	t    *testing.T
-	stop func() error
+	t     *testing.T
+	stop  func() error
+	ended chan struct{} // closed when Run has returned
 }
 
 // startBubble runs a daemon with a data directory of its own, or of opts, after
@@ -37,9 +38,12 @@ func startBubble(t *testing.T, configure func(*Options), prepare ...func(*NSQD))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
+	b := &bubble{NSQD: n, t: t, ended: make(chan struct{})}
+	go func() {
+		defer close(b.ended)
+		done <- n.Run(ctx)
+	}()
 	synctest.Wait() // what was stored is loaded
-	b := &bubble{NSQD: n, t: t}
 	b.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done

@@ -21,7 +21,8 @@ type stats struct {
 	StartTime int64         `json:"start_time"` // seconds since 1970
 	Topics    []topicStats  `json:"topics"`     // nil where a topic was asked for that is not there
 	Memory    *memoryStats  `json:"memory,omitempty"`
-	Producers []clientStats `json:"producers"` // nil for none
+	Producers []clientStats `json:"producers"`       // nil for none
+	Drain     *drainStatus  `json:"drain,omitempty"` // nil while none is under way
 }
 
 // topicStats is one topic: what waits in the topic itself, and its channels.
@@ -143,6 +144,10 @@ type statsFilter struct {
 // order. No lock is held for longer than it takes to copy a list.
 func (n *NSQD) stats(f statsFilter) *stats {
 	s := &stats{Version: version.Number, Health: n.health.String(), StartTime: n.started.Unix()}
+	if !n.drain.started().IsZero() {
+		status := n.drain.status()
+		s.Drain = &status
+	}
 	if f.memory {
 		s.Memory = readMemory()
 	}

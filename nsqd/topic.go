@@ -242,6 +242,13 @@ func (t *Topic) pause(paused bool) bool {
 	return changed
 }
 
+// isMoving reports whether the pump is running.
+func (t *Topic) isMoving() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pumping
+}
+
 func (t *Topic) isPaused() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -141,11 +141,14 @@ func (a *API) Raw(method, path string, h http.Handler) {
 
 // failing answers every request with the same error.
 func (a *API) failing(e Error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		a.other.count(e.Status)
-		a.logAccess(r, a.respond(w, false, nil, e), start)
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.Refuse(w, r, e) })
+}
+
+// Refuse answers a request that is not to get as far as its route.
+func (a *API) Refuse(w http.ResponseWriter, r *http.Request, e Error) {
+	start := time.Now()
+	a.other.count(e.Status)
+	a.logAccess(r, a.respond(w, false, nil, e), start)
 }
 
 // call runs the handler; a panic becomes an error.

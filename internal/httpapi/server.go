@@ -49,7 +49,18 @@ const drainTime = 5 * time.Second
 // name, "HTTP" or "HTTPS", stands in the log lines that scripts look for:
 // "HTTP: listening on <addr>" and "HTTP: closing <addr>".
 func Serve(ctx context.Context, name string, l net.Listener, h http.Handler, log *slog.Logger) error {
+	Announce(name, l, log)
+	return ServeEarly(ctx, name, l, h, log)
+}
+
+// Announce logs that l is served.
+func Announce(name string, l net.Listener, log *slog.Logger) {
 	log.Info(fmt.Sprintf("%s: listening on %s", name, l.Addr()))
+}
+
+// ServeEarly is [Serve] for a program that has more to do before others are to
+// come: it calls [Announce] then.
+func ServeEarly(ctx context.Context, name string, l net.Listener, h http.Handler, log *slog.Logger) error {
 	conns := connections{unused: make(map[net.Conn]struct{})}
 	server := NewServer(h, log)
 	server.ConnState = conns.changed
