@@ -11,6 +11,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/metrics"
 	"github.com/nsq-suite/nsq/internal/protocol"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -90,6 +91,7 @@ func (n *NSQD) routes() *httpapi.API {
 	n.channelRoutes(api)
 	n.drainRoutes(api)
 	api.Health(n.notReady)
+	metrics.Route(api, "nsqd", n.log, n.gatherMetrics)
 	debugRoutes(api)
 	return api
 }

@@ -21,7 +21,7 @@ func (n *NSQD) getStats(_ http.ResponseWriter, r *http.Request, _ httprouter.Par
 	if err != nil {
 		return nil, err
 	}
-	f := statsFilter{clients: boolParam(params, "include_clients"), memory: boolParam(params, "include_mem")}
+	f := statsFilter{latency: true, clients: boolParam(params, "include_clients"), memory: boolParam(params, "include_mem")}
 	f.topic, _ = params.Get("topic")
 	f.channel, _ = params.Get("channel")
 	s := n.stats(f)

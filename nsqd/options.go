@@ -107,6 +107,10 @@ type Options struct {
 	StatsdUDPPacketSize    int           `flag:"statsd-udp-packet-size" group:"Statistics" usage:"largest packet in bytes; 0 for 4096"`
 	StatsdExcludeEphemeral bool          `flag:"statsd-exclude-ephemeral" group:"Statistics" usage:"push nothing of ephemeral topics and channels"`
 
+	// MetricsMaxTopics is how many topics, with their channels, /metrics tells about,
+	// 0 for all. nsqd_metrics_omitted_topics says how many it leaves out.
+	MetricsMaxTopics int `flag:"metrics-max-topics" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
+
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
 	TLSCert string `flag:"tls-cert" group:"TLS and compression" usage:"path to a certificate file (PEM)"`
@@ -185,6 +189,8 @@ func NewOptions() *Options {
 		StatsdMemStats:      true,
 		StatsdUDPPacketSize: 508,
 
+		MetricsMaxTopics: 10000,
+
 		TLSMinVersion:   defaultTLSVersion,
 		Deflate:         true,
 		MaxDeflateLevel: 6,
@@ -238,6 +244,7 @@ func (o *Options) validateRest() error {
 		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
 		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
+		{"metrics-max-topics", int64(o.MetricsMaxTopics), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
 		{"broadcast-http-port", int64(o.BroadcastHTTPPort), 0, math.MaxUint16},

@@ -138,6 +138,7 @@ type statsFilter struct {
 	channel string // only this one, and only topics that have it; "" for all
 	clients bool
 	memory  bool
+	latency bool // percentiles, which take a while
 }
 
 // stats gathers what f asks for. Topics, channels and clients are in a stable
@@ -183,12 +184,14 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 	}
 	s = topicStats{
 		Name:     t.name,
-		Latency:  t.latencyStats(),
 		Channels: make([]channelStats, 0, len(channels)),
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
 		of:       t,
+	}
+	if f.latency && t.env.latencyWindow > 0 {
+		s.Latency = t.latencyStats()
 	}
 	s.Depth, s.BackendDepth = t.queue.depths()
 	for _, c := range channels {
@@ -199,9 +202,6 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 
 // latencyStats is the latency of all channels together; nothing without any.
 func (t *Topic) latencyStats() latencyStats {
-	if t.env.latencyWindow == 0 {
-		return latencyStats{}
-	}
 	channels := t.channelList()
 	if len(channels) == 0 {
 		return latencyStats{}
@@ -227,7 +227,7 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Paused:      c.paused.Load(),
 		of:          c,
 	}
-	if c.latency != nil {
+	if f.latency && c.latency != nil {
 		s.Latency = latencies(c.env.quantiles, c)
 	}
 	s.Depth, s.BackendDepth = c.queue.depths()

@@ -54,7 +54,7 @@ func newStatsd(opts *Options, log *slog.Logger, gather func(statsFilter) *stats)
 		packetSize: packetSize,
 		exclude:    opts.StatsdExcludeEphemeral,
 		log:        log,
-		gather:     func() *stats { return gather(statsFilter{memory: opts.StatsdMemStats}) },
+		gather:     func() *stats { return gather(statsFilter{latency: true, memory: opts.StatsdMemStats}) },
 		dial: func(ctx context.Context) (net.Conn, error) {
 			dialer := net.Dialer{Timeout: resolveTimeout}
 			return dialer.DialContext(ctx, "udp", opts.StatsdAddress)
