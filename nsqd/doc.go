@@ -27,12 +27,16 @@
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
 // dirlock_*.go (the data directory); health.go (whether messages can be stored);
 // lookup.go and lookup_peer.go (towards nsqlookupd); tls.go (TLS options and their
-// checks); http*.go and stats.go (the HTTP API).
+// checks); http*.go (the HTTP API); stats.go, latency.go (from publish to FIN),
+// http_metrics.go and statsd.go (what there is to tell, and to whom); drain.go (out of
+// service, and whether the daemon is ready).
 //
 // # Goroutines
 //
 // Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
-// the metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
+// the metadata writer, the nsqlookupd peers, the drainer and, where it is asked for,
+// statsd. The HTTP servers come before topics are loaded, and tell of that; what
+// is not about the daemon's health waits in them (onceReady). The accept loop's connSet starts, and
 // waits for, one IOLoop per client, which starts, and waits for, the client's
 // messagePump. A topic has a pump only while it has a backlog to move; closing the
 // topic waits for it. A channel has a mover (excess.go) only while it has more in
@@ -88,6 +92,8 @@
 //	timekeeper.mu  an alarm is set
 //	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
 //	health.mu      a queue has failed or recovered
+//	drainer.mu     a drain begins or is cancelled
+//	latencyWindow.mu  a run of FINs is recorded
 //
 // None of them is held during network or disk I/O, with one exception: NSQD.mu and
 // Topic.mu while a queue that a former run left on disk is opened, which happens

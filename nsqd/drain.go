@@ -65,9 +65,12 @@ func (n *NSQD) Drain() { n.drain.begin() }
 
 func (d *drainer) begin() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.since.IsZero() {
+	first := d.since.IsZero()
+	if first {
 		d.since = time.Now()
+	}
+	d.mu.Unlock()
+	if first {
 		d.log.Info("DRAIN: begun, not ready any more", "grace", d.grace, "limit", d.limit)
 		d.wake()
 	}
@@ -76,11 +79,12 @@ func (d *drainer) begin() {
 // cancel ends the drain under way: publishes are accepted again.
 func (d *drainer) cancel() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.since.IsZero() {
+	underWay := !d.since.IsZero()
+	d.since = time.Time{}
+	d.refusing.Store(false)
+	d.mu.Unlock()
+	if underWay {
 		d.log.Info("DRAIN: cancelled")
-		d.since = time.Time{}
-		d.refusing.Store(false)
 		d.wake()
 	}
 }
@@ -139,6 +143,7 @@ func (d *drainer) step(since time.Time) time.Duration {
 	}
 	if d.refuse(since) {
 		d.empty = 0
+		d.log.Info("DRAIN: publishes are refused from now on")
 		return drainPoll // whoever was about to publish has done so by then
 	}
 	began := time.Now()
@@ -160,7 +165,6 @@ func (d *drainer) refuse(since time.Time) bool {
 		return false
 	}
 	d.refusing.Store(true)
-	d.log.Info("DRAIN: publishes are refused from now on")
 	return true
 }
 
