@@ -220,8 +220,8 @@ func (n *NSQD) drainRoutes(api *httpapi.API) {
 		}
 	}
 	api.Handle(http.MethodGet, "/drain", status(func() {}))
-	api.Handle(http.MethodPost, "/drain", status(n.drain.begin))
-	api.Handle(http.MethodDelete, "/drain", status(n.drain.cancel))
+	api.Handle(http.MethodPost, "/drain", status(n.drain.begin), httpapi.Guarded)
+	api.Handle(http.MethodDelete, "/drain", status(n.drain.cancel), httpapi.Guarded)
 }
 
 // notReady returns why the daemon should not be given work, nothing while it

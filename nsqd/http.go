@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -24,13 +25,14 @@ func (n *NSQD) serveHTTP(ctx context.Context) error {
 	if n.options().TLSRequired == TLSRequired {
 		h = http.HandlerFunc(n.refuseHTTP)
 	}
-	return serving(httpapi.ServeEarly(ctx, "HTTP", n.http, h, n.log))
+	return serving(httpapi.ServeEarly(ctx, n.httpListener("HTTP", n.http), h))
 }
 
 // serveHTTPS serves the HTTP API over TLS until ctx ends and no request is in
 // progress.
 func (n *NSQD) serveHTTPS(ctx context.Context) error {
-	return serving(httpapi.ServeEarly(ctx, "HTTPS", tls.NewListener(n.https, n.svc.tls), n.onceReady(n.api), n.log))
+	config := reloadableTLS(func() *tls.Config { return n.serverTLS.Load().https })
+	return serving(httpapi.ServeEarly(ctx, n.httpListener("HTTPS", tls.NewListener(n.https, config)), n.onceReady(n.api)))
 }
 
 // onceReady makes requests wait until the topics of the last run are there again,
@@ -47,7 +49,8 @@ func (n *NSQD) onceReady(h http.Handler) http.Handler {
 				case <-n.life.Done(): // they cannot be loaded
 					n.api.Refuse(w, r, errNotAccepted)
 					return
-				case <-r.Context().Done():
+				case <-r.Context().Done(): // the daemon stops, or the client is gone
+					n.api.Refuse(w, r, errNotAccepted)
 					return
 				}
 			}
@@ -58,6 +61,23 @@ func (n *NSQD) onceReady(h http.Handler) http.Handler {
 
 func isDiagnosis(path string) bool {
 	return path == "/metrics" || strings.HasPrefix(path, "/health/") || strings.HasPrefix(path, "/debug/")
+}
+
+// httpListener is how HTTP is served on l. Requests in progress get half of the
+// time that a stop may take: the rest is for storing messages.
+func (n *NSQD) httpListener(name string, l net.Listener) httpapi.Listener {
+	opts := n.options()
+	return httpapi.Listener{Listener: l, Name: name, Grace: opts.ShutdownTimeout / 2, MaxConnections: opts.MaxHTTPConnections, Log: n.log}
+}
+
+// announceHTTP logs where HTTP and HTTPS are served, once all requests are.
+func (n *NSQD) announceHTTP() {
+	if n.http != nil {
+		n.httpListener("HTTP", n.http).Announce()
+	}
+	if n.https != nil {
+		n.httpListener("HTTPS", n.https).Announce()
+	}
 }
 
 func serving(err error) error {
@@ -81,7 +101,11 @@ func (n *NSQD) refuseHTTP(w http.ResponseWriter, _ *http.Request) {
 // routes returns the HTTP API. Source of all paths, parameters, answers and
 // orders of checks: nsqd HTTP API.
 func (n *NSQD) routes() *httpapi.API {
-	api := httpapi.New(n.log)
+	api := httpapi.New(httpapi.Config{
+		Guard:     n.guard,
+		AccessLog: func() httpapi.AccessLog { return n.options().HTTPAccessLog },
+		Log:       n.log,
+	})
 	api.Handle(http.MethodGet, "/ping", n.getPing, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", n.getInfo)
 	api.Handle(http.MethodGet, "/stats", n.getStats)
@@ -92,6 +116,7 @@ func (n *NSQD) routes() *httpapi.API {
 	n.drainRoutes(api)
 	api.Health(n.notReady)
 	metrics.Route(api, "nsqd", n.log, n.gatherMetrics)
+	n.configRoutes(api)
 	debugRoutes(api)
 	return api
 }

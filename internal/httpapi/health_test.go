@@ -13,7 +13,7 @@ import (
 
 func TestHealth(t *testing.T) {
 	logged := new(logBuffer)
-	a := httpapi.New(logging.New(logged, "", slog.LevelInfo))
+	a := httpapi.New(config(logging.New(logged, "", slog.LevelInfo)))
 	var reasons []string
 	a.Health(func() []string { return reasons })
 	const ok = `{"status":"ok"}`

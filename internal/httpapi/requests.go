@@ -15,7 +15,8 @@ type RequestCount struct {
 }
 
 // Requests returns what has been answered so far: in the order of the routes, and
-// for each in that of the status. Raw routes and redirects are not counted.
+// for each in that of the status. Redirects are not counted, and of Raw routes only
+// what the guard refuses.
 func (a *API) Requests() []RequestCount {
 	var list []RequestCount
 	for _, r := range a.routes {
@@ -28,12 +29,19 @@ func (a *API) Requests() []RequestCount {
 	return list
 }
 
-// A route is what the API knows of one that was added with Handle.
+// A route counts the requests to one route.
 type route struct {
 	method, path string
 
 	mu     sync.Mutex
 	counts map[int]uint64 // requests, by the status of the answer
+}
+
+// route makes what counts the requests of one route.
+func (a *API) route(method, path string) *route {
+	r := &route{method: method, path: path}
+	a.routes = append(a.routes, r)
+	return r
 }
 
 func (r *route) count(status int) {

@@ -19,7 +19,7 @@ import (
 func start(t testing.TB, gather func(*metrics.Samples)) (url string) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	api := httpapi.New(log)
+	api := httpapi.New(httpapi.Config{Guard: httpapi.NewGuard("test"), AccessLog: func() httpapi.AccessLog { return httpapi.AccessAll }, Log: log})
 	metrics.Route(api, "test", log, gather)
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
