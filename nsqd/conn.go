@@ -3,6 +3,7 @@ package nsqd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -157,7 +158,7 @@ func (c *conn) serve() {
 	err := c.IOLoop()
 	close(c.done)
 	if err != nil {
-		c.log.Error(fmt.Sprintf("client(%s) - %s", c.addr, err))
+		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}
 	if c.stopping.Load() {
 		// What the messagePump has taken is on its way: it goes out too.
@@ -173,6 +174,15 @@ func (c *conn) serve() {
 		c.decompressor.release()
 	}
 	c.log.Info(fmt.Sprintf("PROTOCOL(V2): [%s] exiting ioloop", c.addr))
+}
+
+// refusalLevel is how the end of a command or a connection is logged: a drain
+// refuses many, and nothing is wrong.
+func refusalLevel(err error) slog.Level {
+	if errors.Is(err, errDraining) {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
 }
 
 // leave takes the client off its channel.

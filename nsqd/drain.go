@@ -63,6 +63,20 @@ func newDrainer(opts *Options, log *slog.Logger, left func() int64) *drainer {
 // wait for that. While a drain is under way it changes nothing.
 func (n *NSQD) Drain() { n.drain.begin() }
 
+// Terminate does what --sigterm says a SIGTERM is to do, and reports whether that is
+// a drain; if not, or if one is under way already, the caller is to end the context
+// of Run.
+func (n *NSQD) Terminate() (draining bool) {
+	if n.options().SIGTERM != SIGTERMDrain || !n.drain.started().IsZero() {
+		return false
+	}
+	n.Drain()
+	return true
+}
+
+// Stopping is closed when Run has begun to stop.
+func (n *NSQD) Stopping() <-chan struct{} { return n.life.Done() }
+
 func (d *drainer) begin() {
 	d.mu.Lock()
 	first := d.since.IsZero()
@@ -153,7 +167,11 @@ func (d *drainer) step(since time.Time) time.Duration {
 		d.log.Info("DRAIN: empty")
 		return 0
 	}
-	return max(drainPoll, drainShare*time.Since(began))
+	next := max(drainPoll, drainShare*time.Since(began))
+	if d.limit > 0 {
+		next = max(min(next, d.limit-time.Since(since)), 1)
+	}
+	return next
 }
 
 // refuse makes publishes be refused, unless the drain was cancelled meanwhile, and
