@@ -33,8 +33,11 @@ func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
-func testConfig() peerConfig {
-	return peerConfig{registry: newRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute, identifyReply: []byte("{}")}
+func testConfig() *peerConfig {
+	return &peerConfig{
+		registry: testRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute,
+		identifyReply: []byte("{}"), counts: new(counts),
+	}
 }
 
 const whoAmI = `{"broadcast_address":"h","http_port":2,"tcp_port":1,"version":"x"}`
@@ -141,9 +144,9 @@ func FuzzSession(f *testing.F) {
 		if left := config.registry.entries(); len(left) > 0 {
 			t.Fatalf("left in the registry: %v", left)
 		}
-		for _, name := range config.registry.topicNames() {
-			if !protocol.IsValidTopicName(name) || protocol.IsEphemeral(name) {
-				t.Errorf("topic %q is left", name)
+		for _, topic := range config.registry.sortedTopics() {
+			if !protocol.IsValidTopicName(topic.name) || protocol.IsEphemeral(topic.name) {
+				t.Errorf("topic %q is left", topic.name)
 			}
 		}
 	})
@@ -193,10 +196,9 @@ func BenchmarkNodes(b *testing.B)  { benchmarkRequest(b, "/nodes", 100, 500) }
 func BenchmarkTopics(b *testing.B) { benchmarkRequest(b, "/topics", 10, 1000) }
 
 func benchmarkRequest(b *testing.B, path string, producers, topics int) {
-	r := newRegistry()
-	fill(r, producers, topics)
-	opts := NewOptions()
-	api := newHTTPAPI(r, opts, slog.New(slog.DiscardHandler))
+	r := testRegistry()
+	fill(b, r, producers, topics)
+	api := newHTTPAPI(r, slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	w := &discard{header: http.Header{}}
 	for b.Loop() {
