@@ -104,6 +104,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err == nil {
 		err = own.validateRest()
 	}
+	var transport lookupTransport
+	if err == nil {
+		transport, err = own.lookupTransport()
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
@@ -152,6 +156,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		maxReplySize:       own.MaxBodySize,
 		httpConnectTimeout: own.HTTPClientConnectTimeout,
 		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		transport:          transport,
 		log:                n.log,
 	})
 	n.log.Info(version.String("nsqd"))
