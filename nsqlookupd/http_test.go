@@ -158,6 +158,9 @@ func TestRouting(t *testing.T) {
 		{"GET", "/debug/pprof", 200, "", ""},
 		{"GET", "/debug/pprof/", 200, "", ""},
 		{"GET", "/debug/pprof/cmdline", 200, "", ""},
+		{"GET", "/debug/pprof/allocs", 200, "", ""},
+		{"GET", "/debug/pprof/mutex", 200, "", ""},
+		{"GET", "/debug/pprof/trace?seconds=0.01", 200, "", ""},
 	} {
 		req, err := http.NewRequest(tt.method, d.base+tt.path, nil)
 		if err != nil {

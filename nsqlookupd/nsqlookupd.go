@@ -193,7 +193,7 @@ func (l *NSQLookupd) serveHTTP(ctx context.Context, name string, listener net.Li
 
 // sweep forgets topics that no nsqd has had for long, until ctx ends.
 func (l *NSQLookupd) sweep(ctx context.Context) {
-	ticks := time.NewTicker(max(l.unusedTopicLifetime/8, time.Second))
+	ticks := time.NewTicker(max(l.unusedTopicLifetime/8, 100*time.Millisecond))
 	defer ticks.Stop()
 	for {
 		select {
