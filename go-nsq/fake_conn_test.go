@@ -90,6 +90,11 @@ func (c *fakeConn) leave() {
 
 // command executes a command and returns the data of an error frame, or "".
 func (c *fakeConn) command(params []string) string {
+	if intercept := c.server.intercept; intercept != nil {
+		if handled, errText := intercept(c, params); handled {
+			return errText
+		}
+	}
 	switch params[0] {
 	case "IDENTIFY":
 		return c.identify()

@@ -75,6 +75,7 @@ type conn struct {
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
+	answered     tickets
 	batch        batchParser
 	entries      []entry // scratch
 	readDeadline time.Time

@@ -136,7 +136,8 @@ func (c *conn) fin(params [][]byte) error {
 // flight to this client.
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
-	c.missing = con.inFlight.finish(c.fins, c.missing[:0])
+	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered)
+	con.channel.queue.finish(&c.answered)
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]
 	con.gainedRoom()

@@ -16,6 +16,7 @@
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
 //	excess.go      what a channel must not lose and its disk does not take yet
 //	delays.go      delays of messages on disk, and over a restart
+//	records.go     what was read from disk stays there until it is finished
 //	channel.go     Channel: a queue, its consumers, pause, empty, close
 //	pump.go        messagePump, one per client: RDY, mark in flight, write, flush, heartbeat
 //	topology.go    preference: consumers nearby come first, an experiment
@@ -44,7 +45,7 @@
 // The delay of a deferred publish begins when the message leaves its topic, that of
 // a REQ at once. In a topic such a message is queued as any other. In a channel it
 // waits in memory, in a heap by due time, outside of the queue's limit: about 300
-// bytes for one of 200. A kill loses it there, as it loses all that is in memory.
+// bytes for one of 200. A kill loses it there unless it was on disk before.
 //
 // On disk it is an ordinary record, so that every program that knows the queue files
 // finds every message. Its delay is noted beside it: in memory while the daemon runs
@@ -56,6 +57,23 @@
 // file that is missing, damaged or out of date costs delays, never a message, and
 // brings none back. It stays until the next clean stop: after a kill it still holds
 // for the records that are still there.
+//
+// # What a kill leaves
+//
+// Every message that was on disk and is not finished comes again: queued, in
+// flight, timed out, requeued or deferred. Its record is let go of when it is
+// answered with FIN or discarded, or when it is stored anew, which is how its
+// attempts get to disk; an entry says whether it has a record (records.go). How much
+// of what was finished comes again is said in package diskqueue. Messages that were
+// never on disk are lost: memory is what --mem-queue-size allows, so 0 loses none.
+//
+// A topic hands over what it has read from disk by way of the channels' disks, not
+// through their memory, and lets go of it afterwards: what was safe stays so,
+// without one channel's slowness keeping records for all of them. A deferred message
+// goes to the channel's memory and, beside its queue, to disk (Keep). An ephemeral
+// channel has no disk and takes no part. A channel whose disk does not take them
+// borrows messages from the topic (loans): it has them in memory, and the topic keeps
+// the record until none of the channels needs it.
 //
 // # Disks that fail
 //
@@ -86,6 +104,7 @@
 //	inFlight.mu    one per client; deferred.mu, one per channel
 //	preference.mu  one per channel, with the experiment: who wants messages
 //	timekeeper.mu  an alarm is set
+//	loans.mu       a topic lends messages to channels, or has them back
 //	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
 //	health.mu      a queue has failed or recovered
 //

@@ -30,6 +30,7 @@ type pump struct {
 
 	entries []entry  // as many as have been allowed at a time so far
 	records [][]byte // of entries read from disk
+	dropped tickets
 }
 
 // messagePump runs until the connection ends.
@@ -239,29 +240,33 @@ func (p *pump) deliver(entries []entry) error {
 	all := entries
 	defer func() { clear(all) }()
 	if rate := p.settings.sampleRate; rate > 0 {
-		entries = sample(entries, rate)
+		entries = sample(entries, rate, &p.dropped)
 		p.sub.channel.sampledOut.Add(uint64(len(all) - len(entries)))
 	}
 	for i := range entries {
 		entries[i].attempts++
 	}
 	taken := len(entries)
-	entries = p.sub.inFlight.start(entries, p.settings.msgTimeout)
+	entries = p.sub.inFlight.start(entries, p.settings.msgTimeout, &p.dropped)
 	if n := taken - len(entries); n > 0 {
 		p.sub.channel.duplicates.Add(uint64(n))
 	}
+	p.sub.channel.queue.finish(&p.dropped)
 	p.messages.Add(uint64(len(entries)))
 	return p.out.deliver(entries)
 }
 
 // sample keeps each entry with a probability of rate percent; the others are
-// dropped for the whole channel. Source: TCP protocol spec, "sample_rate".
-func sample(entries []entry, rate int32) []entry {
+// dropped for the whole channel, their records added to dropped. Source: TCP
+// protocol spec, "sample_rate".
+func sample(entries []entry, rate int32, dropped *tickets) []entry {
 	kept := 0
 	for _, e := range entries {
 		if rand.Int32N(100) < rate {
 			entries[kept] = e
 			kept++
+		} else {
+			dropped.add(e)
 		}
 	}
 	return entries[:kept]

@@ -138,7 +138,7 @@ func (n *NSQD) handle(c net.Conn) {
 		_, err = io.ReadFull(c, magic[:])
 	}
 	if err != nil {
-		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !hungUp(err) { // which probes of the port do
 			n.log.Error(fmt.Sprintf("failed to read protocol version - %s", err), "client", addr)
 		}
 		_ = c.Close() // the client is gone or said nothing

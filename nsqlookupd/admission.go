@@ -18,7 +18,7 @@ import (
 )
 
 // An admission decides which nsqds may register. The zero value admits all, over
-// plain TCP only.
+// plain TCP only. It is not changed, only replaced.
 type admission struct {
 	tls         *tls.Config // for clients that begin with a TLS handshake; nil refuses them
 	requiresTLS bool
@@ -29,30 +29,30 @@ type admission struct {
 }
 
 // newAdmission reads the files that the options name.
-func newAdmission(opts *Options) (admission, error) {
-	a := admission{requiresTLS: opts.RegistrationTLS || opts.RegistrationCAFile != ""}
+func newAdmission(opts *Options) (*admission, error) {
+	a := &admission{requiresTLS: opts.RegistrationTLS || opts.RegistrationCAFile != ""}
 	serverTLS, err := opts.serverTLS()
 	if err != nil {
-		return a, err
+		return nil, err
 	}
 	if serverTLS == nil && a.requiresTLS {
-		return a, errors.New("--registration-tls and --registration-ca-file need --tls-cert and --tls-key")
+		return nil, errors.New("--registration-tls and --registration-ca-file need --tls-cert and --tls-key")
 	}
 	if opts.RegistrationCAFile != "" {
 		pem, err := os.ReadFile(opts.RegistrationCAFile)
 		if err != nil {
-			return a, fmt.Errorf("read --registration-ca-file: %w", err)
+			return nil, fmt.Errorf("read --registration-ca-file: %w", err)
 		}
 		serverTLS.ClientCAs = x509.NewCertPool()
 		if !serverTLS.ClientCAs.AppendCertsFromPEM(pem) {
-			return a, fmt.Errorf("--registration-ca-file: no certificate in %s", opts.RegistrationCAFile)
+			return nil, fmt.Errorf("--registration-ca-file: no certificate in %s", opts.RegistrationCAFile)
 		}
 		serverTLS.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	a.tls = serverTLS
 	if opts.RegistrationSecretFile != "" {
 		if a.secrets, err = readSecrets(opts.RegistrationSecretFile); err != nil {
-			return a, fmt.Errorf("read --registration-secret-file: %w", err)
+			return nil, fmt.Errorf("read --registration-secret-file: %w", err)
 		}
 	}
 	return a, nil
@@ -115,12 +115,12 @@ func isTLS(magic string) bool { return magic[0] == 0x16 && magic[1] == 3 }
 
 // startTLS turns the connection, of which the first bytes have been read, into a
 // TLS connection.
-func (p *peer) startTLS(first string) error {
+func (p *peer) startTLS(first string, config *tls.Config) error {
 	rest, err := p.in.Peek(p.in.Buffered())
 	if err != nil {
 		return err // never: so much is there
 	}
-	conn := tls.Server(&replayed{Conn: p.conn, in: append([]byte(first), rest...)}, p.admission.tls)
+	conn := tls.Server(&replayed{Conn: p.conn, in: append([]byte(first), rest...)}, config)
 	p.conn, p.secure = conn, true
 	p.in = bufio.NewReaderSize(reader{p}, readBufferSize)
 	if err := conn.SetDeadline(time.Now().Add(magicTimeout)); err != nil {

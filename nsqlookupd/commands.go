@@ -61,7 +61,7 @@ func (p *peer) identify() ([]byte, error) {
 	if p.producer != nil {
 		return nil, invalid("cannot IDENTIFY again")
 	}
-	if err := p.admission.checkTransport(p.secure); err != nil {
+	if err := p.admission.Load().checkTransport(p.secure); err != nil {
 		p.counts.unauthorized.Add(1)
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (p *peer) identify() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.admission.checkSecret(body); err != nil {
+	if err := p.admission.Load().checkSecret(body); err != nil {
 		p.counts.unauthorized.Add(1)
 		return nil, err
 	}

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nsq-suite/nsq/internal/config"
 	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -22,15 +24,16 @@ import (
 // NSQLookupd is one directory daemon: a registry, the TCP listener through
 // which nsqds fill it, and the HTTP listeners through which it is asked.
 type NSQLookupd struct {
-	log      *slog.Logger
-	registry *registry
-	tcp      *tcpServer
-	api      http.Handler
-	http     net.Listener // nil for none
-	https    net.Listener // nil for none; without its TLS
-	httpsTLS *tls.Config
-
-	unusedTopicLifetime time.Duration // Options.UnusedTopicLifetime
+	opts      Options
+	log       *slog.Logger
+	guard     *httpapi.Guard
+	admission atomic.Pointer[admission] // replaced by Reload
+	registry  *registry
+	tcp       *tcpServer
+	api       http.Handler
+	http      net.Listener  // nil for none
+	https     net.Listener  // nil for none; without its TLS
+	ready     chan struct{} // closed when Run serves
 }
 
 // counts are what happens, for the metrics.
@@ -44,16 +47,15 @@ type counts struct {
 // wallClock is the time in unix nanoseconds.
 func wallClock() int64 { return time.Now().UnixNano() }
 
-// New binds the listeners; nothing is served before Run. opts is not modified
-// and must not be after the call. The errors are "listen (<addr>) failed -
-// <reason>", that the host has no name, a mistake in the options, and what is
-// wrong with the files that they name.
-func New(opts *Options) (_ *NSQLookupd, err error) {
-	log := opts.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+// New binds the listeners; nothing is served before Run. opts is not modified. The
+// errors are "listen (<addr>) failed - <reason>", that the host has no name, a
+// mistake in the options, and what is wrong with the files that they name.
+func New(opts *Options) (*NSQLookupd, error) {
+	l := &NSQLookupd{opts: *opts, log: opts.Logger, guard: httpapi.NewGuard("nsqlookupd"), ready: make(chan struct{})}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
 	}
-	log.Info(version.String("nsqlookupd"))
+	l.log.Info(version.String("nsqlookupd"))
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
@@ -61,12 +63,7 @@ func New(opts *Options) (_ *NSQLookupd, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the host name: %w", err)
 	}
-	admission, err := newAdmission(opts)
-	if err != nil {
-		return nil, err
-	}
-	l := &NSQLookupd{log: log, unusedTopicLifetime: opts.UnusedTopicLifetime}
-	if l.httpsTLS, err = opts.serverTLS(); err != nil {
+	if err := l.readFiles(opts); err != nil {
 		return nil, err
 	}
 	l.registry = newRegistry(registryConfig{
@@ -76,7 +73,7 @@ func New(opts *Options) (_ *NSQLookupd, err error) {
 		maxPerProducer: opts.MaxRegistrationsPerConnection,
 		now:            wallClock,
 	})
-	listener, err := l.listen(opts)
+	listener, err := l.listen()
 	if err != nil {
 		return nil, err
 	}
@@ -93,23 +90,39 @@ func New(opts *Options) (_ *NSQLookupd, err error) {
 	}
 	l.tcp = newTCPServer(listener, opts.MaxConnections, &peerConfig{
 		registry:      l.registry,
-		log:           log,
+		log:           l.log,
 		idleTimeout:   opts.idleTimeout(),
 		identifyReply: reply,
-		admission:     admission,
+		admission:     &l.admission,
 		counts:        new(counts),
 	})
-	l.api = newHTTPAPI(l.registry, log)
+	l.api = newHTTPAPI(l.registry, &l.opts, l.guard, l.log)
 	return l, nil
 }
 
+// readFiles reads the files that the options name, and uses what they say for
+// connections and requests from now on. After an error nothing has changed.
+func (l *NSQLookupd) readFiles(opts *Options) error {
+	admission, err := newAdmission(opts)
+	if err != nil {
+		return err
+	}
+	rules, err := httpapi.LoadRules(opts.GuardOptions, httpapi.ClientCerts{})
+	if err != nil {
+		return err
+	}
+	l.admission.Store(admission)
+	l.guard.Use(rules)
+	return nil
+}
+
 // listen binds all listeners or none. It returns that for nsqds.
-func (l *NSQLookupd) listen(opts *Options) (tcp net.Listener, err error) {
+func (l *NSQLookupd) listen() (tcp net.Listener, err error) {
 	var bound []net.Listener
 	for _, x := range []struct {
 		addr string
 		to   *net.Listener
-	}{{opts.TCPAddress, &tcp}, {opts.HTTPAddress, &l.http}, {opts.HTTPSAddress, &l.https}} {
+	}{{l.opts.TCPAddress, &tcp}, {l.opts.HTTPAddress, &l.http}, {l.opts.HTTPSAddress, &l.https}} {
 		if x.addr == "" {
 			continue
 		}
@@ -156,11 +169,34 @@ func tcpAddr(listener net.Listener) *net.TCPAddr {
 	return listener.Addr().(*net.TCPAddr)
 }
 
+// Ready is closed when clients are served.
+func (l *NSQLookupd) Ready() <-chan struct{} { return l.ready }
+
+// Reload takes over the log level and reads the files of certificates, secrets,
+// tokens and passwords again, for connections and requests from now on. Other
+// options take effect at the next start.
+func (l *NSQLookupd) Reload(opts *Options) error {
+	if err := l.readFiles(&l.opts); err != nil {
+		return err
+	}
+	if _, fixed := config.Changed(&l.opts, opts); len(fixed) > 0 {
+		l.log.Warn("these options take effect at the next start", "options", strings.Join(fixed, ","))
+	}
+	if l.opts.Level != nil {
+		l.opts.Level.Set(opts.LogLevel.Level())
+	}
+	return nil
+}
+
+// Remaining says what a stop waits for.
+func (l *NSQLookupd) Remaining() string { return "HTTP requests" }
+
 // Run serves until ctx ends or a listener fails, then closes everything and
 // waits for it, which takes little more than what [httpapi.Serve] grants requests
 // in progress. It is called once. The error is the failure of a listener, nil
 // after an end of ctx.
 func (l *NSQLookupd) Run(ctx context.Context) error {
+	close(l.ready)
 	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the others
 	whileTCP, tcpClosed := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.tcp.serve(ctx) })
@@ -168,9 +204,9 @@ func (l *NSQLookupd) Run(ctx context.Context) error {
 		g.Go(func() error { return l.serveHTTP(whileTCP, "HTTP", l.http) })
 	}
 	if l.https != nil {
-		g.Go(func() error { return l.serveHTTP(whileTCP, "HTTPS", tls.NewListener(l.https, l.httpsTLS)) })
+		g.Go(func() error { return l.serveHTTP(whileTCP, "HTTPS", tls.NewListener(l.https, l.httpsTLS())) })
 	}
-	if l.unusedTopicLifetime > 0 {
+	if l.opts.UnusedTopicLifetime > 0 {
 		g.Go(func() error { l.sweep(ctx); return nil })
 	}
 	g.Go(func() error {
@@ -184,8 +220,25 @@ func (l *NSQLookupd) Run(ctx context.Context) error {
 	return err
 }
 
+// httpsTLS returns the TLS of HTTPS, with the certificate of the last Reload.
+func (l *NSQLookupd) httpsTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &l.admission.Load().tls.Certificates[0], nil
+		},
+	}
+}
+
 func (l *NSQLookupd) serveHTTP(ctx context.Context, name string, listener net.Listener) error {
-	if err := httpapi.Serve(ctx, name, listener, l.api, l.log); err != nil {
+	err := httpapi.Serve(ctx, httpapi.Listener{
+		Listener:       listener,
+		Name:           name,
+		Grace:          l.opts.ShutdownTimeout / 2,
+		MaxConnections: l.opts.MaxHTTPConnections,
+		Log:            l.log,
+	}, l.api)
+	if err != nil {
 		return fmt.Errorf("http.Serve() error - %w", err)
 	}
 	return nil
@@ -193,15 +246,16 @@ func (l *NSQLookupd) serveHTTP(ctx context.Context, name string, listener net.Li
 
 // sweep forgets topics that no nsqd has had for long, until ctx ends.
 func (l *NSQLookupd) sweep(ctx context.Context) {
-	ticks := time.NewTicker(max(l.unusedTopicLifetime/8, 100*time.Millisecond))
+	lifetime := l.opts.UnusedTopicLifetime
+	ticks := time.NewTicker(max(lifetime/8, 100*time.Millisecond))
 	defer ticks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
-			for _, name := range l.registry.forgetUnused(l.unusedTopicLifetime) {
-				l.log.Info("DB: removing topic(" + name + ") that no nsqd has had for " + l.unusedTopicLifetime.String())
+			for _, name := range l.registry.forgetUnused(lifetime) {
+				l.log.Info("DB: removing topic(" + name + ") that no nsqd has had for " + lifetime.String())
 			}
 		}
 	}

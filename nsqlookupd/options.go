@@ -8,20 +8,22 @@ import (
 	"os"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/logging"
 )
 
 // Options are the settings of an nsqlookupd; NewOptions has the defaults. The
 // tags are those of package config. Source: nsqlookupd spec, section 10.
 type Options struct {
-	// LogLevel is the level from which lines are printed. Flag --log-level.
-	LogLevel logging.Level `flag:"log-level" usage:"print log lines from this level on: debug, info, warn, error, fatal" group:"Logging"`
+	logging.Options
 
-	// LogPrefix starts each log line. Flag --log-prefix.
-	LogPrefix string `flag:"log-prefix" usage:"start of each log line"`
+	// ShutdownTimeout is how long a stop may take, 0 for ever; then the process
+	// ends. Requests in progress get half of it. Flag --shutdown-timeout, default
+	// 10s.
+	ShutdownTimeout time.Duration `flag:"shutdown-timeout" usage:"longest time a stop may take; 0 for no limit" group:"Stop"`
 
 	// Verbose has no effect. Flag --verbose, for old scripts.
-	Verbose bool `flag:"verbose" cfg:"-" usage:"deprecated, has no effect"`
+	Verbose bool `flag:"verbose" cfg:"-" usage:"deprecated, has no effect" group:"Logging"`
 
 	// TCPAddress is where nsqds connect, host:port. Port 0 stands for a free
 	// one. Flag --tcp-address.
@@ -83,6 +85,10 @@ type Options struct {
 	// Flag --max-connections, default 65,536.
 	MaxConnections int `flag:"max-connections" usage:"TCP connections at a time; 0 for no limit" group:"Limits"`
 
+	// MaxHTTPConnections is how many connections each of HTTP and HTTPS may have at
+	// a time. 0: no limit. Flag --max-http-connections, default 65,536.
+	MaxHTTPConnections int `flag:"max-http-connections" usage:"connections to each of HTTP and HTTPS at a time; 0 for no limit"`
+
 	// MaxTopicsAndChannels is how many of both together may be known at a time,
 	// which take some 250 bytes each. 0: no limit. Flag
 	// --max-topics-and-channels, default 1,000,000.
@@ -97,9 +103,18 @@ type Options struct {
 	// registered again, /lookup does not know their topics. Flag --warmup, default 0.
 	Warmup time.Duration `flag:"warmup" usage:"say at /health/ready for this long after the start that nsqds are still registering" group:"Health"`
 
+	httpapi.GuardOptions
+
+	// HTTPAccessLog says which HTTP requests are logged. Flag --http-access-log,
+	// default all.
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" value:"which" usage:"which requests over HTTP to log: all, changes (all but those that read and succeed), errors or none"`
+
 	// Logger takes the log lines; nil drops them. The program makes it from
-	// LogLevel and LogPrefix.
+	// the options of logging.
 	Logger *slog.Logger
+
+	// Level is the level of Logger; nil where it cannot be changed.
+	Level *slog.LevelVar
 }
 
 // NewOptions returns the defaults.
@@ -109,8 +124,8 @@ func NewOptions() *Options {
 		hostname = "localhost" // --broadcast-address says better
 	}
 	return &Options{
-		LogLevel:                logging.LevelInfo,
-		LogPrefix:               "[nsqlookupd] ",
+		Options:                 logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[nsqlookupd] "},
+		ShutdownTimeout:         10 * time.Second,
 		TCPAddress:              "0.0.0.0:4160",
 		HTTPAddress:             "0.0.0.0:4161",
 		BroadcastAddress:        hostname,
@@ -119,6 +134,7 @@ func NewOptions() *Options {
 		TCPIdleTimeout:          10 * time.Minute,
 
 		MaxConnections:                1 << 16,
+		MaxHTTPConnections:            1 << 16,
 		MaxTopicsAndChannels:          1_000_000,
 		MaxRegistrationsPerConnection: 100_000,
 	}
@@ -147,6 +163,7 @@ func (o *Options) validate() error {
 		value int
 	}{
 		{"max-connections", o.MaxConnections},
+		{"max-http-connections", o.MaxHTTPConnections},
 		{"max-topics-and-channels", o.MaxTopicsAndChannels},
 		{"max-registrations-per-connection", o.MaxRegistrationsPerConnection},
 	} {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/logging"
@@ -60,7 +61,7 @@ type peerConfig struct {
 	log           *slog.Logger
 	idleTimeout   time.Duration // 0: none
 	identifyReply []byte        // JSON
-	admission     admission
+	admission     *atomic.Pointer[admission]
 	counts        *counts
 }
 
@@ -140,8 +141,8 @@ func (p *peer) serve() {
 // said, io.EOF for a regular end.
 func (p *peer) session() error {
 	magic, err := p.readMagic()
-	if err == nil && p.admission.tls != nil && isTLS(magic) {
-		if err = p.startTLS(magic); err == nil {
+	if config := p.admission.Load().tls; err == nil && config != nil && isTLS(magic) {
+		if err = p.startTLS(magic, config); err == nil {
 			magic, err = p.readMagic()
 		}
 	}

@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -34,10 +36,12 @@ func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
 func testConfig() *peerConfig {
-	return &peerConfig{
+	config := &peerConfig{
 		registry: testRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute,
-		identifyReply: []byte("{}"), counts: new(counts),
+		identifyReply: []byte("{}"), admission: new(atomic.Pointer[admission]), counts: new(counts),
 	}
+	config.admission.Store(new(admission))
+	return config
 }
 
 const whoAmI = `{"broadcast_address":"h","http_port":2,"tcp_port":1,"version":"x"}`
@@ -198,7 +202,7 @@ func BenchmarkTopics(b *testing.B) { benchmarkRequest(b, "/topics", 10, 1000) }
 func benchmarkRequest(b *testing.B, path string, producers, topics int) {
 	r := testRegistry()
 	fill(b, r, producers, topics)
-	api := newHTTPAPI(r, slog.New(slog.DiscardHandler))
+	api := newHTTPAPI(r, NewOptions(), new(httpapi.Guard), slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	w := &discard{header: http.Header{}}
 	for b.Loop() {

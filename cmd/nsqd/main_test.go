@@ -35,6 +35,8 @@ max_output_buffer_timeout = "1s"
 max_deflate_level = 6
 `
 
+func start() programtest.Program { return command() }
+
 func TestStartAndStop(t *testing.T) {
 	dir := t.TempDir()
 	code, stderr := programtest.Until(t, command(), "HTTP: listening on ",
@@ -85,7 +87,7 @@ func TestOutcomes(t *testing.T) {
 		noStart = fatal + `failed to instantiate nsqd - `
 	)
 	tcp, http := "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"
-	programtest.Check(t, command, []programtest.Outcome{
+	programtest.Check(t, start, []programtest.Outcome{
 		programtest.Ends("version", []string{"--version"}, 0, `^nsqd v1\.3\.0 \(built w/go\S+\)\n$`, `^$`),
 		programtest.Ends("help", []string{"--help"}, 0, `^$`, `^Usage of nsqd:\n(.|\n)*--mem-queue-size`),
 		programtest.Ends("unknown flag", []string{"--nope"}, 2, `^$`, `^flag provided but not defined: -nope\nUsage of nsqd:\n`),
@@ -117,7 +119,7 @@ func TestDataPathIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := regexp.QuoteMeta(opts.DataPath)
-	programtest.Check(t, command, []programtest.Outcome{programtest.Ends(
+	programtest.Check(t, start, []programtest.Outcome{programtest.Ends(
 		"second daemon", []string{"--data-path=" + opts.DataPath}, 1, `^$`,
 		`FATAL: failed to instantiate nsqd - failed to lock data-path: cannot flock directory `+dir+
 			` - resource temporarily unavailable \(possibly in use by another instance of nsqd\)\n$`,

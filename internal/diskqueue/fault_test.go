@@ -226,7 +226,7 @@ func TestReadFailure(t *testing.T) {
 		for range 2 {
 			<-q.Ready()
 			f.set(func() { f.onRead = fail })
-			if _, err := q.Take(nil, 1); !errors.Is(err, errIO) {
+			if _, err := take(q, nil, 1); !errors.Is(err, errIO) {
 				t.Fatalf("take: %v", err)
 			}
 			if isReady(q) {
@@ -235,7 +235,7 @@ func TestReadFailure(t *testing.T) {
 		}
 		<-q.Ready()
 		f.set(func() { f.onRead = nil })
-		got, err := q.Take(nil, 1)
+		got, err := take(q, nil, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestReadFailure(t *testing.T) {
 		f.set(func() { f.onRead = fail })
 		for range maxReadTries - 1 {
 			<-q.Ready()
-			if _, err := q.Take(nil, 1); !errors.Is(err, errIO) {
+			if _, err := take(q, nil, 1); !errors.Is(err, errIO) {
 				t.Fatalf("take: %v", err)
 			}
 		}
@@ -368,7 +368,7 @@ func TestIdleQueueHoldsNothing(t *testing.T) {
 		o.SyncTimeout = 2 * time.Second
 		q := open(t, o)
 		put(t, q, m(1), m(2))
-		if _, err := q.Take(nil, 1); err != nil {
+		if _, err := take(q, nil, 1); err != nil {
 			t.Fatal(err)
 		}
 		if f.opened.Load() == 0 {

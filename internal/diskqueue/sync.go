@@ -34,16 +34,20 @@ func (q *Queue) snapshot() snapshot {
 	defer q.mu.Unlock()
 	q.snapshots++
 	return snapshot{
-		metadata: metadata{depth: q.depth.Load(), read: q.read, write: q.write},
-		counts:   q.counts,
-		seq:      q.snapshots,
+		metadata: metadata{
+			depth: q.depth.Load() + int64(q.window.len()),
+			read:  q.window.floor(q.read),
+			write: q.write,
+		},
+		counts: q.counts,
+		seq:    q.snapshots,
 	}
 }
 
 // armLocked makes the timer's function run after d unless it will sooner. It
 // needs mu.
 func (q *Queue) armLocked(d time.Duration) {
-	if q.closed || d == 0 && q.running {
+	if q.closed || q.closing || d == 0 && q.running {
 		return // Close syncs; the running sync looks again when it ends
 	}
 	if q.timer != nil {
@@ -60,6 +64,12 @@ func (q *Queue) armLocked(d time.Duration) {
 // onTimer syncs in the background, on a goroutine that lives only for that.
 func (q *Queue) onTimer() {
 	defer q.background.Done()
+	select {
+	case q.o.Shared.background <- struct{}{}:
+		defer func() { <-q.o.Shared.background }()
+	case <-q.ended:
+		return
+	}
 	q.mu.Lock()
 	q.timer, q.urgent = nil, false
 	if q.closed {
@@ -67,23 +77,32 @@ func (q *Queue) onTimer() {
 		return
 	}
 	q.running = true
-	retryRead := q.retryRead
-	q.retryRead = false
+	retryRead, tooLong, orphans := q.retryRead, q.window.tooLong(q.o.MaxReplay), len(q.kept.orphans) > 0
+	q.retryRead, q.stuck = false, false
 	q.mu.Unlock()
 	if retryRead {
 		q.announce()
 	}
 
-	err := q.flush(false)
+	var errs [3]error
+	if orphans {
+		errs[0] = q.returnOrphans()
+	}
+	if tooLong {
+		errs[1] = q.shorten()
+	}
+	errs[2] = q.flush(false)
+	err := errors.Join(errs[:]...)
 	if err != nil {
 		q.files.error("failed to sync", err)
 	}
 	q.mu.Lock()
 	q.running = false
+	q.stuck = errs[1] != nil
 	switch {
 	case err != nil:
 		q.armLocked(q.o.SyncTimeout)
-	case q.counts.written-q.counts.synced >= q.o.SyncEvery || len(q.done) > 0:
+	case q.counts.written-q.counts.synced >= q.o.SyncEvery || q.disposableLocked() || q.window.tooLong(q.o.MaxReplay):
 		q.armLocked(0)
 	}
 	idle := q.timer == nil && q.counts.ops == q.counts.saved
@@ -106,7 +125,10 @@ func (q *Queue) flush(always bool) error {
 		q.mu.Unlock()
 	}
 	if !always && s.counts.ops == s.counts.saved {
-		return nil
+		return q.flushKept()
+	}
+	if err := q.syncKept(); err != nil {
+		return err
 	}
 	// Saved only now: the metadata must not speak of data that a power loss
 	// can still take away.
@@ -123,7 +145,7 @@ func (q *Queue) flush(always bool) error {
 	q.mu.Unlock()
 	// Also when the save has failed: on a full disk this is what makes room.
 	q.files.dispose(done)
-	return err
+	return errors.Join(err, q.flushKept())
 }
 
 // release closes the files of a queue that nobody uses at the moment.
@@ -139,6 +161,12 @@ func (q *Queue) release() {
 			q.files.warn("failed to close data file", err)
 		}
 		q.readMu.Unlock()
+	}
+	if q.keptMu.TryLock() {
+		if err := q.keptFile.close(); err != nil {
+			q.files.warn("failed to close file of kept records", err)
+		}
+		q.keptMu.Unlock()
 	}
 }
 
