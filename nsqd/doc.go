@@ -24,7 +24,8 @@
 //	consume.go     SUB RDY FIN REQ TOUCH CLS: a consumer's words
 //	timekeeper.go  rings when a message has timed out or a deferred one is due
 //
-// Around that path: options.go; nsqd.go (New, Run, the map of topics); message.go
+// Around that path: options.go; nsqd.go (New, Run, the map of topics); listen.go,
+// reload.go and stop.go (its beginning, its changes while it runs, its end); message.go
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
 // dirlock_*.go (the data directory); health.go (whether messages can be stored);
 // lookup.go and lookup_peer.go (towards nsqlookupd); tls.go (TLS options and their
@@ -98,6 +99,7 @@
 //
 // In the order in which they may be taken:
 //
+//	NSQD.changing  options change; files are read under it
 //	NSQD.mu        a topic is created or removed
 //	Topic.mu       … and says so to NSQD.changed; a channel is created or removed
 //	Channel.mu     a consumer joins or leaves
@@ -108,9 +110,9 @@
 //	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
 //	health.mu      a queue has failed or recovered
 //
-// None of them is held during network or disk I/O, with one exception: NSQD.mu and
-// Topic.mu while a queue that a former run left on disk is opened, which happens
-// once per name. Locks whose whole purpose is I/O (output.mu, metadata.writing,
+// None of them is held during network or disk I/O, with two exceptions: changing, for
+// which only other changes wait; and NSQD.mu and Topic.mu while a queue that a former
+// run left on disk is opened, which happens once per name. Locks whose whole purpose is I/O (output.mu, metadata.writing,
 // queue.opening, excess.moveMu, those of the disk queue) are taken last.
 //
 // # What has surprised us

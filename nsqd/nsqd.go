@@ -190,25 +190,6 @@ func newNSQD(opts *Options) (*NSQD, error) {
 
 func (n *NSQD) options() *Options { return n.opts.Load() }
 
-// network is "unix" for an address that is not host:port.
-func network(addr string) string {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return "unix"
-	}
-	return "tcp"
-}
-
-// listen opens one listener. That of a Unix socket removes the file when it is
-// closed; a file that is there already is an error, since another process may
-// serve it.
-func listen(network, addr string) (net.Listener, error) {
-	l, err := net.Listen(network, addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
-	}
-	return l, nil
-}
-
 // resolveBroadcastPorts replaces 0 by the port that is really bound.
 func (n *NSQD) resolveBroadcastPorts() {
 	own := *n.options()

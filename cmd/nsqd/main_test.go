@@ -130,3 +130,7 @@ func TestDataPathIsLocked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestExampleConfig(t *testing.T) {
+	programtest.CheckExample(t, command(), "nsqd.cfg.example", "id", "broadcast_address")
+}
