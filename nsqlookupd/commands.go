@@ -46,12 +46,12 @@ func (p *peer) execute(command string, params [][]byte) (reply []byte, err error
 // ping answers before IDENTIFY too; after it, it is the sign of life that keeps
 // the producer listed.
 func (p *peer) ping() {
+	p.counts.pings.Add(1)
 	if p.producer == nil {
 		return
 	}
 	now := time.Now().UnixNano()
 	last := p.producer.lastUpdate.Swap(now)
-	p.counts.pings.Add(1)
 	if p.log.Enabled(slog.LevelInfo) {
 		p.info("CLIENT(", p.addr, "): pinged (last ping ", time.Duration(now-last).String(), ")")
 	}
@@ -81,6 +81,7 @@ func (p *peer) identify() ([]byte, error) {
 	p.info("CLIENT(", p.addr, "): IDENTIFY Address:", who.BroadcastAddress, " TCP:", strconv.Itoa(who.TCPPort),
 		" HTTP:", strconv.Itoa(who.HTTPPort), " Version:", who.Version)
 	p.registry.add(p.producer)
+	p.counts.identifies.Add(1)
 	p.logDB("REGISTER", "client", "", "")
 	return p.identifyReply, nil
 }

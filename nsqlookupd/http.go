@@ -22,6 +22,7 @@ type httpServer struct {
 	log      *slog.Logger
 }
 
+// newHTTPAPI returns the routes that need the registry alone.
 func newHTTPAPI(reg *registry, opts *Options, guard *httpapi.Guard, log *slog.Logger) *httpapi.API {
 	s := &httpServer{registry: reg, log: log}
 	api := httpapi.New(httpapi.Config{Guard: guard, AccessLog: func() httpapi.AccessLog { return opts.HTTPAccessLog }, Log: log})

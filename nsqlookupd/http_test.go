@@ -132,7 +132,6 @@ func TestParameters(t *testing.T) {
 		{"HEAD", "/ping", "405 "},
 		{"GET", "/stats", notFound},
 		{"GET", "/config/log_level", notFound},
-		{"GET", "/metrics", notFound},
 		{"POST", "/create_topic?topic=t", notFound},
 		{"GET", "/", notFound},
 	} {

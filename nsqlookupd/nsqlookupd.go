@@ -18,6 +18,7 @@ import (
 
 	"github.com/nsq-suite/nsq/internal/config"
 	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/metrics"
 	"github.com/nsq-suite/nsq/internal/version"
 )
 
@@ -34,14 +35,16 @@ type NSQLookupd struct {
 	http      net.Listener  // nil for none
 	https     net.Listener  // nil for none; without its TLS
 	ready     chan struct{} // closed when Run serves
+	started   time.Time
+	stopping  atomic.Bool // Run's context has ended
 }
 
 // counts are what happens, for the metrics.
 type counts struct {
-	registers, unregisters, pings atomic.Int64
-	refused                       atomic.Int64 // REGISTERs beyond the limits
-	unauthorized                  atomic.Int64 // IDENTIFYs that are not admitted
-	refusedConnections            atomic.Int64
+	identifies, registers, unregisters, pings atomic.Int64
+	refused                                   atomic.Int64 // REGISTERs beyond the limits
+	unauthorized                              atomic.Int64 // IDENTIFYs that are not admitted
+	refusedConnections                        atomic.Int64
 }
 
 // wallClock is the time in unix nanoseconds.
@@ -51,7 +54,7 @@ func wallClock() int64 { return time.Now().UnixNano() }
 // errors are "listen (<addr>) failed - <reason>", that the host has no name, a
 // mistake in the options, and what is wrong with the files that they name.
 func New(opts *Options) (*NSQLookupd, error) {
-	l := &NSQLookupd{opts: *opts, log: opts.Logger, guard: httpapi.NewGuard("nsqlookupd"), ready: make(chan struct{})}
+	l := &NSQLookupd{opts: *opts, log: opts.Logger, guard: httpapi.NewGuard("nsqlookupd"), ready: make(chan struct{}), started: time.Now()}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -96,7 +99,10 @@ func New(opts *Options) (*NSQLookupd, error) {
 		admission:     &l.admission,
 		counts:        new(counts),
 	})
-	l.api = newHTTPAPI(l.registry, &l.opts, l.guard, l.log)
+	api := newHTTPAPI(l.registry, &l.opts, l.guard, l.log)
+	api.Health(l.notReady)
+	metrics.Route(api, "nsqlookupd", l.log, l.gatherMetrics)
+	l.api = api
 	return l, nil
 }
 
@@ -192,11 +198,12 @@ func (l *NSQLookupd) Reload(opts *Options) error {
 func (l *NSQLookupd) Remaining() string { return "HTTP requests" }
 
 // Run serves until ctx ends or a listener fails, then closes everything and
-// waits for it, which takes little more than what [httpapi.Serve] grants requests
-// in progress. It is called once. The error is the failure of a listener, nil
+// waits for it, which takes little more than Options.ShutdownDelay and what
+// [httpapi.Serve] grants requests in progress. It is called once. The error is the failure of a listener, nil
 // after an end of ctx.
 func (l *NSQLookupd) Run(ctx context.Context) error {
 	close(l.ready)
+	outer := ctx
 	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the others
 	whileTCP, tcpClosed := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.tcp.serve(ctx) })
@@ -211,6 +218,10 @@ func (l *NSQLookupd) Run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		<-ctx.Done()
+		l.stopping.Store(true)
+		if outer.Err() != nil { // and no listener has failed
+			time.Sleep(l.opts.ShutdownDelay)
+		}
 		l.tcp.close()
 		tcpClosed() // in this order in the log, which scripts read
 		return nil

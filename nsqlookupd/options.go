@@ -22,6 +22,11 @@ type Options struct {
 	// 10s.
 	ShutdownTimeout time.Duration `flag:"shutdown-timeout" usage:"longest time a stop may take; 0 for no limit" group:"Stop"`
 
+	// ShutdownDelay is how long a stop waits, with /health/ready saying no and all
+	// else going on, for load balancers to notice. It counts towards
+	// ShutdownTimeout. Flag --shutdown-delay, default 0.
+	ShutdownDelay time.Duration `flag:"shutdown-delay" usage:"serve for this long after a stop has begun, while /health/ready says no" group:"Stop"`
+
 	// Verbose has no effect. Flag --verbose, for old scripts.
 	Verbose bool `flag:"verbose" cfg:"-" usage:"deprecated, has no effect" group:"Logging"`
 
@@ -177,10 +182,15 @@ func (o *Options) validate() error {
 	}{
 		{"unused-topic-lifetime", o.UnusedTopicLifetime},
 		{"warmup", o.Warmup},
+		{"shutdown-timeout", o.ShutdownTimeout},
+		{"shutdown-delay", o.ShutdownDelay},
 	} {
 		if c.value < 0 {
 			return fmt.Errorf("--%s is %v, must be at least 0", c.flag, c.value)
 		}
+	}
+	if o.ShutdownTimeout > 0 && o.ShutdownDelay >= o.ShutdownTimeout {
+		return fmt.Errorf("--shutdown-delay is %v, must be below --shutdown-timeout (%v)", o.ShutdownDelay, o.ShutdownTimeout)
 	}
 	return nil
 }

@@ -183,3 +183,36 @@ func (r *registry) entries() map[string][]entry {
 	}
 	return all
 }
+
+// totals are how much there is in the registry.
+type totals struct {
+	producers, active int
+	topics, unused    int // unused: without a producer
+	channels          int
+	registrations     int // of all producers in topics and channels
+	tombstoned        int // producers that a tombstone hides, in each topic
+}
+
+func (r *registry) totals() (t totals) {
+	now := r.now()
+	producers, _ := r.allProducers()
+	t.producers = len(producers)
+	for _, p := range producers {
+		t.active += count(p.isActive(now, r.inactive))
+		t.registrations += p.registrations()
+	}
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.RLock()
+		t.topics += len(s.topics)
+		for _, topic := range s.topics {
+			t.unused += count(len(topic.producers) == 0)
+			t.channels += len(topic.channels)
+			for p := range topic.tombstones {
+				t.tombstoned += count(topic.isTombstoned(p, now, int64(r.lifetime)))
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return t
+}

@@ -171,9 +171,9 @@ func (r *registry) register(p *producer, topicName, channelName []byte) (newInTo
 	return newInTopic, newInChannel, nil
 }
 
-// count is 1 for something new and 0 for something known.
-func count(isNew bool) int {
-	if isNew {
+// count is 1 for what is so and 0 for what is not, to count by adding.
+func count(is bool) int {
+	if is {
 		return 1
 	}
 	return 0
