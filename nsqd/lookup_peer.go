@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,8 +45,18 @@ type lookupPeer struct {
 type lookupPeerInfo struct {
 	TCPPort          int    `json:"tcp_port"`
 	HTTPPort         int    `json:"http_port"`
+	HTTPSPort        int    `json:"https_port"` // 0 for none
 	Version          string `json:"version"`
 	BroadcastAddress string `json:"broadcast_address"`
+}
+
+// httpAddress is where the nsqlookupd is asked: host:port, or a URL for one that
+// serves HTTPS only.
+func (i *lookupPeerInfo) httpAddress() string {
+	if i.HTTPPort == 0 && i.HTTPSPort != 0 {
+		return "https://" + net.JoinHostPort(i.BroadcastAddress, strconv.Itoa(i.HTTPSPort))
+	}
+	return net.JoinHostPort(i.BroadcastAddress, strconv.Itoa(i.HTTPPort))
 }
 
 func newLookupPeer(addr string, config *lookupConfig) *lookupPeer {
@@ -170,7 +181,12 @@ func (s *lookupSession) run(ctx context.Context) error {
 
 // identify sends magic and IDENTIFY and keeps what the peer says of itself.
 func (s *lookupSession) identify() error {
-	body, err := json.Marshal(s.peer.config.identity())
+	who := s.peer.config.identity()
+	var err error
+	if who.Secret, err = s.peer.config.transport.secret(); err != nil {
+		return err
+	}
+	body, err := json.Marshal(who)
 	if err != nil {
 		return fmt.Errorf("encode IDENTIFY: %w", err)
 	}
@@ -187,7 +203,8 @@ func (s *lookupSession) identify() error {
 		return fmt.Errorf("parsing response - %s", clip(reply))
 	}
 	log := s.peer.config.log
-	log.Info(fmt.Sprintf("LOOKUPD(%s): peer info %+v", s.peer.addr, *info))
+	log.Info(fmt.Sprintf("LOOKUPD(%s): peer info {TCPPort:%d HTTPPort:%d Version:%s BroadcastAddress:%s}",
+		s.peer.addr, info.TCPPort, info.HTTPPort, info.Version, info.BroadcastAddress))
 	if info.BroadcastAddress == "" {
 		log.Error(fmt.Sprintf("LOOKUPD(%s): no broadcast address", s.peer.addr))
 	}

@@ -120,6 +120,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err == nil {
 		err = own.validateRest()
 	}
+	var transport lookupTransport
+	if err == nil {
+		transport, err = own.lookupTransport()
+	}
 	var rules *httpapi.Rules
 	if err == nil {
 		rules, err = own.adminRules()
@@ -185,6 +189,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		maxReplySize:       own.MaxBodySize,
 		httpConnectTimeout: own.HTTPClientConnectTimeout,
 		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		transport:          transport,
 		log:                n.log,
 	})
 	if own.StatsdAddress != "" {

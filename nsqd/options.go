@@ -54,7 +54,14 @@ type Options struct {
 	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
-	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" live:"yes" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	NSQLookupdTCPAddresses []string `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" live:"yes" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	// LookupdTLS connects to nsqlookupds by TLS: they must show a certificate for
+	// their address that leads to TLSRootCAFile, and are shown TLSCert if they ask.
+	LookupdTLS bool `flag:"lookupd-tls" group:"Network" usage:"connect to nsqlookupds by TLS, and show them --tls-cert where they ask for a certificate"`
+	// LookupdSecretFile holds what nsqlookupds with --registration-secret-file want
+	// to be told; its first line counts.
+	LookupdSecretFile string `flag:"lookupd-secret-file" group:"Network" usage:"path to the secret that nsqlookupds are told when this nsqd registers"`
+
 	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd or an auth server over HTTP"`
 	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd or an auth server"`
 
