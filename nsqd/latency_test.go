@@ -98,7 +98,7 @@ func TestLatency(t *testing.T) {
 		// window is.
 		time.Sleep(29 * time.Second)
 		check(both, ofC, ofD)
-		d.Fin(d.ReadMessage().ID) // 31 seconds after its publish
+		d.Rdy(1).Fin(d.ReadMessage().ID) // 31 seconds after its publish
 		time.Sleep(28 * time.Second)
 		synctest.Wait()
 		onlyNow := `{"count":1,"percentiles":[{"quantile":1,"value":31000000000},{"quantile":0.99,"value":31000000000},{"quantile":0.5,"value":31000000000}]}`
