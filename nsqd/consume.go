@@ -136,8 +136,17 @@ func (c *conn) fin(params [][]byte) error {
 // flight to this client.
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
-	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered)
+	window := con.channel.latency
+	var published *[]int64
+	if window != nil {
+		c.publishTimes = c.publishTimes[:0]
+		published = &c.publishTimes
+	}
+	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, published)
 	con.channel.queue.finish(&c.answered)
+	if window != nil {
+		window.record(c.publishTimes)
+	}
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]
 	con.gainedRoom()
