@@ -216,7 +216,8 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
-		E2EProcessingLatencyWindowTime: 10 * time.Minute,
+		E2EProcessingLatencyPercentiles: []float64{},
+		E2EProcessingLatencyWindowTime:  10 * time.Minute,
 
 		StatsdPrefix:        "nsq.%s",
 		StatsdInterval:      time.Minute,
