@@ -77,7 +77,7 @@ func TestLatency(t *testing.T) {
 		c.Req(again.ID, time.Second)
 		c.Fin(c.ReadMessage().ID) // two seconds after its publish
 		m := d.ReadMessage()
-		d.Fin(m.ID).Fin(m.ID) // which counts once
+		d.Rdy(0).Fin(m.ID).Fin(m.ID) // which counts once
 		d.ExpectError("E_FIN_FAILED FIN " + string(m.ID[:]) + " failed ID not in flight")
 		synctest.Wait()
 		ofC := `{"count":2,"percentiles":[{"quantile":1,"value":2000000000},{"quantile":0.99,"value":2000000000},{"quantile":0.5,"value":1002438655}]}`
