@@ -34,7 +34,7 @@ type Options struct {
 	// SIGTERM is what that signal does: "stop", or "drain", which a second one
 	// turns into a stop. DrainGrace is how long publishes are still accepted in a
 	// drain, DrainTimeout how long it may take with that included, 0 for no limit.
-	SIGTERM      string        `flag:"sigterm" group:"Basics" usage:"what SIGTERM does: stop, or drain, as POST /drain does: not ready any more, publishes refused after --drain-grace, stop once consumers have emptied all; a second one stops at once"`
+	SIGTERM      string        `flag:"sigterm" live:"yes" group:"Basics" usage:"what SIGTERM does: stop, or drain, as POST /drain does: not ready any more, publishes refused after --drain-grace, stop once consumers have emptied all; a second one stops at once"`
 	DrainGrace   time.Duration `flag:"drain-grace" group:"Basics" usage:"time for producers and load balancers to notice a drain before publishes are refused"`
 	DrainTimeout time.Duration `flag:"drain-timeout" group:"Basics" usage:"longest time a drain may take before the daemon stops with what is left kept on disk; 0 for no limit"`
 
@@ -123,7 +123,7 @@ type Options struct {
 
 	// MetricsMaxTopics is how many topics, with their channels, /metrics tells about,
 	// 0 for all. nsqd_metrics_omitted_topics says how many it leaves out.
-	MetricsMaxTopics int `flag:"metrics-max-topics" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
+	MetricsMaxTopics int `flag:"metrics-max-topics" live:"yes" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
 
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
@@ -216,7 +216,8 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
-		E2EProcessingLatencyWindowTime: 10 * time.Minute,
+		E2EProcessingLatencyPercentiles: []float64{},
+		E2EProcessingLatencyWindowTime:  10 * time.Minute,
 
 		StatsdPrefix:        "nsq.%s",
 		StatsdInterval:      time.Minute,
