@@ -33,15 +33,21 @@ type backend interface {
 	// Keep stores a batch as if it had been put and taken.
 	Keep(*diskqueue.Batch) (first diskqueue.Ticket, err error)
 	Depth() int64
+	// Damage returns what was found damaged since the backend was opened.
+	Damage() diskqueue.Damage
 	Empty() error
+	// Closing says that Close is next: what is put until then need not survive a
+	// crash before Close has returned.
+	Closing()
 	Close() error
 	Delete() error
 }
 
 // A storage opens backends by queue name.
 type storage interface {
-	// open returns the backend of that name, with what it holds from before.
-	open(name string) (backend, error)
+	// open returns the backend of that name, with what it holds from before. It
+	// calls ready whenever it leaves a token in Ready.
+	open(name string, ready func()) (backend, error)
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
@@ -71,9 +77,7 @@ type queue struct {
 	postpone  func(e entry, due int64) // defers a message that was read from disk
 	giveBack  func([]diskqueue.Ticket) // lets go of what the topic has lent
 
-	// waiting counts the consumers that sleep until there is something to take:
-	// a burst leaves them their share.
-	waiting   atomic.Int32
+	sleepers  sleepers      // consumers that wait for something to take
 	discarded atomic.Uint64 // messages dropped: emptied, or too many for an ephemeral queue
 
 	disk    atomic.Pointer[backend]
@@ -91,7 +95,7 @@ type queue struct {
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
-	return &queue{
+	q := &queue{
 		name:      name,
 		ephemeral: ephemeral,
 		limit:     env.memQueueSize,
@@ -101,6 +105,8 @@ func newQueue(env *env, name string, ephemeral bool) *queue {
 		clock:     env.keeper.clock,
 		log:       env.log,
 	}
+	q.memory.Notify(q.handMemory)
+	return q
 }
 
 // restore opens the backend if something is stored from before.
@@ -198,7 +204,7 @@ func (q *queue) store(entries []entry) error {
 func (q *queue) overflow(entries []entry) {
 	n := 0
 	if q.limit == 0 {
-		n = min(max(int(q.waiting.Load())-q.memory.Len(), 0), len(entries))
+		n = min(max(int(q.sleepers.count.Load())-q.memory.Len(), 0), len(entries))
 		q.memory.PutBeyond(entries[:n])
 	}
 	q.discarded.Add(uint64(len(entries) - n))
@@ -285,7 +291,7 @@ func (q *queue) openDisk() (backend, error) {
 	if q.deleted.Load() {
 		return nil, errExiting
 	}
-	d, err := q.storage.open(q.name)
+	d, err := q.storage.open(q.name, q.handDisk)
 	if err != nil {
 		return nil, err
 	}
@@ -294,6 +300,17 @@ func (q *queue) openDisk() (backend, error) {
 		q.opened()
 	}
 	return d, nil
+}
+
+// handMemory and handDisk hand a token that was left to a consumer.
+func (q *queue) handMemory() {
+	q.sleepers.hand(memoryToken, q.memory.Ready(), 0, ranks-1, q.memory.Wake)
+}
+
+func (q *queue) handDisk() {
+	if d := q.disk.Load(); d != nil {
+		q.sleepers.hand(diskToken, (*d).Ready(), 0, ranks-1, q.passDisk)
+	}
 }
 
 // ready returns the Go channels that deliver when memory or disk may have
@@ -380,7 +397,7 @@ func (q *queue) passDisk() {
 // share is how many of depth entries a consumer may take at once, so that those
 // who wait for the same queue get some as well; always from 1 to limit.
 func (q *queue) share(depth int64, limit int) int {
-	others := int64(max(q.waiting.Load(), 0))
+	others := int64(max(q.sleepers.count.Load(), 0))
 	if others == 0 {
 		return limit
 	}
@@ -405,6 +422,14 @@ func (q *queue) diskDepth() int64 {
 		return max((*d).Depth(), 0)
 	}
 	return 0
+}
+
+// damage is what was found damaged on disk since the daemon started.
+func (q *queue) damage() diskqueue.Damage {
+	if d := q.disk.Load(); d != nil {
+		return (*d).Damage()
+	}
+	return diskqueue.Damage{}
 }
 
 // empty drops all messages.
@@ -462,6 +487,14 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 
 // closeMemory stores what is in memory.
 func (q *queue) closeMemory() error {
+	if q.memory.Len() == 0 {
+		return nil
+	}
+	d, err := q.openDisk()
+	if err != nil {
+		return fmt.Errorf("store %d messages of queue %q: %w", q.memory.Clear(), q.name, err)
+	}
+	d.Closing()
 	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
 	for {
 		n := q.memory.Take(buf)

@@ -39,6 +39,9 @@ type Options struct {
 	// SyncTimeout is how long after the first unsynced operation all is synced.
 	// Zero: 2 s.
 	SyncTimeout time.Duration
+	// Notify is called, if not nil, whenever a token was left in Ready. It must
+	// not call the queue.
+	Notify func()
 	// MaxReplay bounds what comes again after a crash although it was finished,
 	// because something older was not: so many records, or 4 KiB for each where
 	// records are large, and beyond that four times as much as is unfinished.
@@ -46,7 +49,10 @@ type Options struct {
 	MaxReplay int64
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
-	// FS is the file system. Nil: the operating system's.
+	// Shared is what this queue has in common with others. Nil: nothing.
+	Shared *Shared
+	// FS is the file system of a queue whose Shared is nil. Nil: the operating
+	// system's.
 	FS FS
 }
 
@@ -65,8 +71,8 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.FS == nil {
-		o.FS = osFS{}
+	if o.Shared == nil {
+		o.Shared = NewShared(SharedOptions{FS: o.FS})
 	}
 	return nil
 }
@@ -78,6 +84,7 @@ type Queue struct {
 	o     Options
 	files *store
 	ready chan struct{}
+	ended chan struct{} // closed when the queue is: nothing goes on in the background
 
 	depth    atomic.Int64 // written with mu held
 	newEntry atomic.Bool  // a data file was made and the directory not synced since
@@ -102,6 +109,7 @@ type Queue struct {
 
 	mu          sync.Mutex // guards what follows; held for a few assignments
 	closed      bool
+	closing     bool // Close is next: it syncs, and saves the metadata
 	read, write position
 	window      window // between the position that is saved and read
 	kept        kept
@@ -110,8 +118,9 @@ type Queue struct {
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
-	retryRead   bool  // a Take failed: announce Ready again when the timer fires
-	stuck       bool  // shortening the window failed: not before the timer fires
+	savedAt     time.Time
+	retryRead   bool // a Take failed: announce Ready again when the timer fires
+	stuck       bool // shortening the window failed: not before the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once
 	running     bool           // the timer's function is syncing
@@ -136,10 +145,11 @@ func Open(o Options) (*Queue, error) {
 	q := &Queue{
 		o: o,
 		files: &store{
-			fs: o.FS, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
+			fs: sharedFS{o.Shared.fs, o.Shared}, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
 			log: o.Logger, head: "DISKQUEUE(" + o.Name + "): ",
 		},
 		ready: make(chan struct{}, 1),
+		ended: make(chan struct{}),
 	}
 	found, err := q.files.recover(o.Names, o.MaxRecordSize)
 	if err != nil {
@@ -184,6 +194,9 @@ func (q *Queue) announce() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
+	}
+	if q.o.Notify != nil {
+		q.o.Notify()
 	}
 }
 
@@ -267,6 +280,15 @@ func (q *Queue) emptyLocked(closing bool) error {
 	return errors.Join(errs...)
 }
 
+// Closing says that Close is next and that nobody reads any more. What is put
+// from here on need not survive a crash before Close has returned, which makes
+// all of it durable at once.
+func (q *Queue) Closing() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closing = true
+}
+
 // Close syncs the data, saves the metadata and closes the files: the directory
 // is then as upstream's diskqueue would leave it. Calls of Put and Take that
 // come later return [ErrClosed]; a second Close does nothing.
@@ -298,6 +320,7 @@ func (q *Queue) shut() bool {
 		return false
 	}
 	q.closed = true
+	close(q.ended)
 	if q.timer != nil && q.timer.Stop() {
 		q.timer = nil
 		q.background.Done()
