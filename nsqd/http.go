@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 
@@ -21,13 +22,20 @@ func (n *NSQD) serveHTTP(ctx context.Context) error {
 	if n.options().TLSRequired == TLSRequired {
 		h = http.HandlerFunc(n.refuseHTTP)
 	}
-	return serving(httpapi.Serve(ctx, "HTTP", n.http, h, n.log))
+	return serving(httpapi.Serve(ctx, n.httpListener("HTTP", n.http), h))
 }
 
 // serveHTTPS serves the HTTP API over TLS until ctx ends and no request is in
 // progress.
 func (n *NSQD) serveHTTPS(ctx context.Context) error {
-	return serving(httpapi.Serve(ctx, "HTTPS", tls.NewListener(n.https, n.svc.tls), n.routes(), n.log))
+	return serving(httpapi.Serve(ctx, n.httpListener("HTTPS", tls.NewListener(n.https, reloadableTLS(func() *tls.Config { return n.serverTLS.Load().https }))), n.routes()))
+}
+
+// httpListener is how HTTP is served on l. Requests in progress get half of the
+// time that a stop may take: the rest is for storing messages.
+func (n *NSQD) httpListener(name string, l net.Listener) httpapi.Listener {
+	opts := n.options()
+	return httpapi.Listener{Listener: l, Name: name, Grace: opts.ShutdownTimeout / 2, MaxConnections: opts.MaxHTTPConnections, Log: n.log}
 }
 
 func serving(err error) error {
@@ -51,7 +59,11 @@ func (n *NSQD) refuseHTTP(w http.ResponseWriter, _ *http.Request) {
 // routes returns the HTTP API. Source of all paths, parameters, answers and
 // orders of checks: nsqd HTTP API.
 func (n *NSQD) routes() *httpapi.API {
-	api := httpapi.New(n.log)
+	api := httpapi.New(httpapi.Config{
+		Guard:     n.guard,
+		AccessLog: func() httpapi.AccessLog { return n.options().HTTPAccessLog },
+		Log:       n.log,
+	})
 	api.Handle(http.MethodGet, "/ping", n.getPing, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", n.getInfo)
 	api.Handle(http.MethodGet, "/stats", n.getStats)
@@ -59,6 +71,7 @@ func (n *NSQD) routes() *httpapi.API {
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)
 	n.channelRoutes(api)
+	n.configRoutes(api)
 	debugRoutes(api)
 	return api
 }

@@ -8,10 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/logging"
 )
 
@@ -20,25 +22,32 @@ import (
 // A field without a flag is for programs and tests that embed the daemon.
 type Options struct {
 	// ID goes into message IDs, [0,1024). Default: a hash of the host name.
-	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part for message IDs, [0,1024) (default is a hash of the host name)"`
+	ID int64 `flag:"node-id" cfg:"id" group:"Basics" usage:"unique part of message IDs, [0,1024), by default a hash of the host name"`
 
-	DataPath  string        `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
-	LogLevel  logging.Level `flag:"log-level" group:"Basics" usage:"least level to log: debug, info, warn, error or fatal"`
-	LogPrefix string        `flag:"log-prefix" group:"Basics" usage:"text before each log line"`
-	Verbose   bool          `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
-	WorkerID  bool          `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+	DataPath string `flag:"data-path" group:"Basics" usage:"existing directory for queues and metadata (default: working directory)"`
+
+	// ShutdownTimeout is how long a stop may take, 0 for ever. Requests in progress
+	// get half of it. [NSQD.Run] itself waits as long as it takes to store messages;
+	// the program ends the process.
+	ShutdownTimeout time.Duration `flag:"shutdown-timeout" group:"Basics" usage:"longest time a stop may take; after it the process ends, and what is not on disk is lost; 0 for no limit"`
+
+	logging.Options
 
 	// Logger gets the daemon's log lines; nil for none.
 	Logger *slog.Logger
 
+	// Level is the level of Logger, which follows LogLevel; nil where it cannot be
+	// changed.
+	Level *slog.LevelVar
+
 	TCPAddress        string `flag:"tcp-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for TCP clients"`
 	HTTPAddress       string `flag:"http-address" group:"Network" usage:"<addr>:<port> or path of a Unix socket for HTTP; empty for none"`
 	HTTPSAddress      string `flag:"https-address" group:"Network" usage:"<addr>:<port> for HTTPS, which needs --tls-cert and --tls-key; empty for none"`
-	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd (default: host name)"`
+	BroadcastAddress  string `flag:"broadcast-address" group:"Network" usage:"address announced to nsqlookupd, by default the host name"`
 	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
-	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" live:"yes" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
 	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd or an auth server over HTTP"`
 	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd or an auth server"`
 
@@ -52,7 +61,8 @@ type Options struct {
 	TopologyRegion string `flag:"topology-region" group:"Network" usage:"region of this nsqd, e.g. of the data center"`
 	TopologyZone   string `flag:"topology-zone" group:"Network" usage:"zone within the region"`
 
-	// Experiments are switched on by name; unknown ones have no effect.
+	// Experiments are switched on by name; unknown ones have no effect, so that a
+	// configuration serves several versions.
 	Experiments []string `flag:"enable-experiment" group:"Clients" usage:"feature to switch on: topology-aware-consumption (may be given several times)"`
 
 	// MemQueueSize is how many messages each topic and each channel keeps in
@@ -62,28 +72,26 @@ type Options struct {
 	SyncEvery       int64         `flag:"sync-every" group:"Queues" usage:"messages per fsync of a disk queue"`
 	SyncTimeout     time.Duration `flag:"sync-timeout" group:"Queues" usage:"longest time between fsyncs of a disk queue"`
 
-	QueueScanWorkerPoolMax  int `flag:"queue-scan-worker-pool-max" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
-	QueueScanSelectionCount int `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
-
 	// MsgTimeout is how long a consumer may hold a message before it is requeued.
 	// A client may ask for another value in IDENTIFY, up to MaxMsgTimeout.
-	MsgTimeout    time.Duration `flag:"msg-timeout" group:"Messages" usage:"time a consumer has to answer a message before it is requeued"`
-	MaxMsgTimeout time.Duration `flag:"max-msg-timeout" group:"Messages" usage:"longest such time a client may choose or reach with TOUCH"`
+	MsgTimeout    time.Duration `flag:"msg-timeout" live:"yes" group:"Messages" usage:"time a consumer has to answer a message before it is requeued"`
+	MaxMsgTimeout time.Duration `flag:"max-msg-timeout" live:"yes" group:"Messages" usage:"longest such time a client may choose or reach with TOUCH"`
 	MaxMsgSize    int64         `flag:"max-msg-size" group:"Messages" usage:"largest message body in bytes"`
-	MaxReqTimeout time.Duration `flag:"max-req-timeout" group:"Messages" usage:"longest delay of a requeue or of a deferred publish"`
-	MaxBodySize   int64         `flag:"max-body-size" group:"Messages" usage:"largest body of one command in bytes"`
+	MaxReqTimeout time.Duration `flag:"max-req-timeout" live:"yes" group:"Messages" usage:"longest delay of a requeue or of a deferred publish"`
+	MaxBodySize   int64         `flag:"max-body-size" live:"yes" group:"Messages" usage:"largest body of one command in bytes"`
 
 	// ClientTimeout is twice the default heartbeat interval.
 	ClientTimeout          time.Duration
-	MaxConnections         int           `flag:"max-connections" group:"Clients" usage:"TCP connections at a time; 0 for no limit"`
-	MagicTimeout           time.Duration `flag:"magic-timeout" group:"Clients" usage:"time a TCP client has to send the four bytes that choose the protocol"`
-	MaxHeartbeatInterval   time.Duration `flag:"max-heartbeat-interval" group:"Clients" usage:"longest heartbeat interval a client may choose"`
-	MaxRdyCount            int64         `flag:"max-rdy-count" group:"Clients" usage:"largest RDY count of a client"`
-	MaxOutputBufferSize    int64         `flag:"max-output-buffer-size" group:"Clients" usage:"largest output buffer a client may choose, in bytes"`
-	MaxOutputBufferTimeout time.Duration `flag:"max-output-buffer-timeout" group:"Clients" usage:"longest time a client may let messages wait in its output buffer"`
-	MinOutputBufferTimeout time.Duration `flag:"min-output-buffer-timeout" group:"Clients" usage:"shortest such time a client may choose"`
-	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
-	MaxChannelConsumers    int           `flag:"max-channel-consumers" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
+	MaxConnections         int           `flag:"max-connections" live:"yes" group:"Clients" usage:"TCP connections at a time; 0 for no limit"`
+	MaxHTTPConnections     int           `flag:"max-http-connections" group:"Clients" usage:"connections to each of HTTP and HTTPS at a time; 0 for no limit"`
+	MagicTimeout           time.Duration `flag:"magic-timeout" live:"yes" group:"Clients" usage:"time a TCP client has to send the four bytes that choose the protocol"`
+	MaxHeartbeatInterval   time.Duration `flag:"max-heartbeat-interval" live:"yes" group:"Clients" usage:"longest heartbeat interval a client may choose"`
+	MaxRdyCount            int64         `flag:"max-rdy-count" live:"yes" group:"Clients" usage:"largest RDY count of a client"`
+	MaxOutputBufferSize    int64         `flag:"max-output-buffer-size" live:"yes" group:"Clients" usage:"largest output buffer a client may choose, in bytes"`
+	MaxOutputBufferTimeout time.Duration `flag:"max-output-buffer-timeout" live:"yes" group:"Clients" usage:"longest time a client may let messages wait in its output buffer"`
+	MinOutputBufferTimeout time.Duration `flag:"min-output-buffer-timeout" live:"yes" group:"Clients" usage:"shortest such time a client may choose"`
+	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" live:"yes" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
+	MaxChannelConsumers    int           `flag:"max-channel-consumers" live:"yes" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
 
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
@@ -98,9 +106,25 @@ type Options struct {
 	TLSRequired   TLSRequirement `flag:"tls-required" group:"TLS and compression" usage:"require TLS of clients: true, false or =tcp-https, which leaves plain HTTP open"`
 	TLSMinVersion TLSVersion     `flag:"tls-min-version" group:"TLS and compression" usage:"lowest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"`
 
-	Deflate         bool `flag:"deflate" group:"TLS and compression" usage:"offer deflate compression to clients"`
-	MaxDeflateLevel int  `flag:"max-deflate-level" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
-	Snappy          bool `flag:"snappy" group:"TLS and compression" usage:"offer snappy compression to clients"`
+	Deflate         bool `flag:"deflate" live:"yes" group:"TLS and compression" usage:"offer deflate compression to clients"`
+	MaxDeflateLevel int  `flag:"max-deflate-level" live:"yes" group:"TLS and compression" usage:"highest deflate level a client may choose, [1,9]"`
+	Snappy          bool `flag:"snappy" live:"yes" group:"TLS and compression" usage:"offer snappy compression to clients"`
+
+	httpapi.GuardOptions
+
+	// AdminClientCerts are the common names of the certificates with which HTTPS
+	// clients may do what GuardOptions guard, "*" for any. They must lead to
+	// TLSRootCAFile, which is needed then: the roots of the system would let in
+	// whoever can buy a certificate.
+	AdminClientCerts []string `flag:"http-admin-client-cert" cfg:"http_admin_client_certs" value:"name" usage:"common name of a client certificate, * for any, that leads to --tls-root-ca-file: guarded HTTP requests need a token, a password or such a certificate then, over HTTPS (may be given several times)"`
+
+	// HTTPAccessLog says which HTTP requests are logged; publishes never are.
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" live:"yes" value:"which" usage:"which requests over HTTP to log: all, changes (all but those that read and succeed), errors or none"`
+
+	Verbose                 bool `flag:"verbose" cfg:"-" group:"Deprecated" usage:"no effect; use --log-level"`
+	WorkerID                bool `flag:"worker-id" cfg:"-" group:"Deprecated" usage:"no effect; use --node-id"`
+	QueueScanWorkerPoolMax  int  `flag:"queue-scan-worker-pool-max" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
+	QueueScanSelectionCount int  `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
 }
 
 // NewOptions returns the defaults.
@@ -110,15 +134,19 @@ func NewOptions() *Options {
 		hostname = "localhost" // announced only; --broadcast-address says better
 	}
 	return &Options{
-		ID:        defaultID(hostname),
-		LogLevel:  logging.LevelInfo,
-		LogPrefix: "[nsqd] ",
+		ID:              defaultID(hostname),
+		ShutdownTimeout: time.Minute,
+		Options:         logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[nsqd] "},
 
 		TCPAddress:       "0.0.0.0:4150",
 		HTTPAddress:      "0.0.0.0:4151",
 		HTTPSAddress:     "0.0.0.0:4152",
 		BroadcastAddress: hostname,
 
+		NSQLookupdTCPAddresses:   []string{},
+		AuthHTTPAddresses:        []string{},
+		Experiments:              []string{},
+		AdminClientCerts:         []string{},
 		HTTPClientConnectTimeout: 2 * time.Second,
 		HTTPClientRequestTimeout: 5 * time.Second,
 		AuthHTTPRequestMethod:    "get",
@@ -190,6 +218,7 @@ func (o *Options) validateRest() error {
 		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
 		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
+		{"max-http-connections", int64(o.MaxHTTPConnections), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
 		{"broadcast-http-port", int64(o.BroadcastHTTPPort), 0, math.MaxUint16},
@@ -218,10 +247,55 @@ func (o *Options) validateRest() error {
 			return fmt.Errorf("--%s is %v, must be above 0", c.flag, c.value)
 		}
 	}
+	for _, addr := range o.NSQLookupdTCPAddresses {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			return fmt.Errorf("--lookupd-tcp-address is %q, must be <addr>:<port>", addr)
+		}
+	}
+	if o.TCPAddress == "" {
+		return errors.New("--tcp-address is empty, must be <addr>:<port> or a path")
+	}
+	if o.ShutdownTimeout < 0 {
+		return fmt.Errorf("--shutdown-timeout is %v, must not be negative", o.ShutdownTimeout)
+	}
 	if o.MaxReqTimeout > maxDelay {
 		return fmt.Errorf("--max-req-timeout is %v, must be at most %v", o.MaxReqTimeout, maxDelay)
 	}
 	return nil
+}
+
+// Doubts returns what is allowed and probably not meant, a sentence for each.
+func (o *Options) Doubts() []string {
+	var doubts []string
+	switch o.TLSClientAuthPolicy {
+	case "", policyRequire, policyRequireVerify:
+	default:
+		doubts = append(doubts, fmt.Sprintf("--tls-client-auth-policy is %q, neither require nor require-verify: TLS is required, client certificates are not", o.TLSClientAuthPolicy))
+	}
+	if o.MsgTimeout > o.MaxMsgTimeout {
+		doubts = append(doubts, fmt.Sprintf("--msg-timeout (%v) is above --max-msg-timeout (%v): TOUCH prolongs nothing", o.MsgTimeout, o.MaxMsgTimeout))
+	}
+	if o.MinOutputBufferTimeout > o.MaxOutputBufferTimeout {
+		doubts = append(doubts, fmt.Sprintf("--min-output-buffer-timeout (%v) is above --max-output-buffer-timeout (%v): clients cannot choose", o.MinOutputBufferTimeout, o.MaxOutputBufferTimeout))
+	}
+	if o.MaxMsgSize > o.MaxBodySize {
+		doubts = append(doubts, fmt.Sprintf("--max-msg-size (%d) is above --max-body-size (%d): such messages can be published one by one only", o.MaxMsgSize, o.MaxBodySize))
+	}
+	for _, name := range o.Experiments {
+		if name != TopologyAwareConsumption {
+			doubts = append(doubts, fmt.Sprintf("unknown experiment %q has no effect", name))
+		}
+	}
+	if len(o.NSQLookupdTCPAddresses) > 0 {
+		const remedy = "consumers and tools that ask nsqlookupd cannot reach this nsqd, which nsqlookupd may refuse"
+		if o.BroadcastTCPPort == 0 && network(o.TCPAddress) == "unix" {
+			doubts = append(doubts, "--tcp-address is a Unix socket and --broadcast-tcp-port is not given: "+remedy)
+		}
+		if o.BroadcastHTTPPort == 0 && (o.HTTPAddress == "" || network(o.HTTPAddress) == "unix") {
+			doubts = append(doubts, "HTTP has no port and --broadcast-http-port is not given: "+remedy)
+		}
+	}
+	return doubts
 }
 
 func (o *Options) logger() *slog.Logger {

@@ -35,6 +35,7 @@ type topicStats struct {
 	Bytes        uint64         `json:"message_bytes"` // of their bodies
 	Paused       bool           `json:"paused"`
 	Latency      latencyStats   `json:"e2e_processing_latency"`
+	damageStats
 }
 
 // channelStats is one channel of a topic.
@@ -52,6 +53,21 @@ type channelStats struct {
 	Clients     []clientStats `json:"clients"`       // nil where they were not asked for
 	Paused      bool          `json:"paused"`
 	Latency     latencyStats  `json:"e2e_processing_latency"`
+	damageStats
+}
+
+// damageStats is what was found damaged in the queue's files since the process
+// started: copied aside, to files that end in ".bad", and logged. Upstream has no
+// such keys; they are left out where there is nothing to tell.
+type damageStats struct {
+	DamagedRecords int64 `json:"disk_damaged_records,omitempty"` // places, of one or more records each
+	DamagedBytes   int64 `json:"disk_damaged_bytes,omitempty"`   // at those places
+	DamagedFiles   int64 `json:"disk_damaged_files,omitempty"`   // missing, cut short or unreadable as a whole
+}
+
+func (q *queue) damageStats() damageStats {
+	d := q.damage()
+	return damageStats{d.Records, d.Bytes, d.Files}
 }
 
 // placeCounts are deliveries that did not come from disk, by where they went to;
@@ -178,6 +194,8 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
+
+		damageStats: t.queue.damageStats(),
 	}
 	s.Depth, s.BackendDepth = t.queue.depths()
 	for _, c := range channels {
@@ -202,6 +220,7 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
+		damageStats: c.queue.damageStats(),
 	}
 	s.Depth, s.BackendDepth = c.queue.depths()
 	if f.clients {

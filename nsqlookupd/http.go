@@ -23,9 +23,9 @@ type httpServer struct {
 	lifetime time.Duration // Options.TombstoneLifetime
 }
 
-func newHTTPAPI(reg *registry, opts *Options, log *slog.Logger) *httpapi.API {
+func newHTTPAPI(reg *registry, opts *Options, guard *httpapi.Guard, log *slog.Logger) *httpapi.API {
 	s := &httpServer{registry: reg, log: log, inactive: opts.InactiveProducerTimeout, lifetime: opts.TombstoneLifetime}
-	api := httpapi.New(log)
+	api := httpapi.New(httpapi.Config{Guard: guard, AccessLog: func() httpapi.AccessLog { return opts.HTTPAccessLog }, Log: log})
 	api.Handle(http.MethodGet, "/ping", ping, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", info)
 	api.Handle(http.MethodGet, "/lookup", s.lookup)
@@ -33,14 +33,14 @@ func newHTTPAPI(reg *registry, opts *Options, log *slog.Logger) *httpapi.API {
 	api.Handle(http.MethodGet, "/channels", s.channels)
 	api.Handle(http.MethodGet, "/nodes", s.nodes)
 	api.Handle(http.MethodGet, "/debug", s.debug)
-	api.Handle(http.MethodPost, "/topic/create", s.createTopic)
-	api.Handle(http.MethodPost, "/topic/delete", s.deleteTopic)
-	api.Handle(http.MethodPost, "/topic/tombstone", s.tombstone)
-	api.Handle(http.MethodPost, "/channel/create", s.createChannel)
-	api.Handle(http.MethodPost, "/channel/delete", s.deleteChannel)
+	api.Handle(http.MethodPost, "/topic/create", s.createTopic, httpapi.Guarded)
+	api.Handle(http.MethodPost, "/topic/delete", s.deleteTopic, httpapi.Guarded)
+	api.Handle(http.MethodPost, "/topic/tombstone", s.tombstone, httpapi.Guarded)
+	api.Handle(http.MethodPost, "/channel/create", s.createChannel, httpapi.Guarded)
+	api.Handle(http.MethodPost, "/channel/delete", s.deleteChannel, httpapi.Guarded)
 	api.Pprof()
 	// Tools know the index without the slash; its links work only with it.
-	api.Raw(http.MethodGet, "/debug/pprof", http.HandlerFunc(pprof.Index))
+	api.Raw(http.MethodGet, "/debug/pprof", http.HandlerFunc(pprof.Index), httpapi.Guarded)
 	return api
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,9 +21,13 @@ import (
 // which nsqds fill it, and the HTTP listener through which it is asked.
 type NSQLookupd struct {
 	log        *slog.Logger
+	level      *slog.LevelVar // nil where it cannot be changed
+	guard      *httpapi.Guard
 	tcp        *tcpServer
 	api        http.Handler
 	httpListen net.Listener
+	httpGrace  time.Duration // for requests in progress
+	ready      chan struct{} // closed when Run serves
 }
 
 // New binds the listeners; nothing is served before Run. opts is not modified
@@ -34,6 +39,12 @@ func New(opts *Options) (*NSQLookupd, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	log.Info(version.String("nsqlookupd"))
+	rules, err := httpapi.LoadRules(opts.GuardOptions, httpapi.ClientCerts{})
+	if err != nil {
+		return nil, err
+	}
+	guard := httpapi.NewGuard("nsqlookupd")
+	guard.Use(rules)
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("find the host name: %w", err)
@@ -58,15 +69,19 @@ func New(opts *Options) (*NSQLookupd, error) {
 	}
 	reg := newRegistry()
 	return &NSQLookupd{
-		log: log,
+		log:   log,
+		level: opts.Level,
+		guard: guard,
 		tcp: newTCPServer(tcpListener, peerConfig{
 			registry:      reg,
 			log:           log,
 			idleTimeout:   opts.idleTimeout(),
 			identifyReply: reply,
 		}),
-		api:        newHTTPAPI(reg, opts, log),
+		api:        newHTTPAPI(reg, opts, guard, log),
 		httpListen: httpListener,
+		httpGrace:  opts.ShutdownTimeout / 2,
+		ready:      make(chan struct{}),
 	}, nil
 }
 
@@ -86,16 +101,38 @@ func (l *NSQLookupd) TCPAddr() *net.TCPAddr { return l.tcp.listener.Addr().(*net
 // HTTPAddr returns the address bound for HTTP.
 func (l *NSQLookupd) HTTPAddr() *net.TCPAddr { return l.httpListen.Addr().(*net.TCPAddr) }
 
+// Ready is closed when clients are served.
+func (l *NSQLookupd) Ready() <-chan struct{} { return l.ready }
+
+// Reload takes over the log level and reads the files of tokens and passwords
+// again. Other options take effect at the next start.
+func (l *NSQLookupd) Reload(opts *Options) error {
+	rules, err := httpapi.LoadRules(opts.GuardOptions, httpapi.ClientCerts{})
+	if err != nil {
+		return err
+	}
+	l.guard.Use(rules)
+	if l.level != nil {
+		l.level.Set(opts.LogLevel.Level())
+	}
+	return nil
+}
+
+// Remaining says what a stop waits for.
+func (l *NSQLookupd) Remaining() string { return "HTTP requests" }
+
 // Run serves until ctx ends or a listener fails, then closes everything and
 // waits for it, which takes little more than what [httpapi.Serve] grants requests
 // in progress. It is called once. The error is the failure of a listener, nil
 // after an end of ctx.
 func (l *NSQLookupd) Run(ctx context.Context) error {
+	listener := httpapi.Listener{Listener: l.httpListen, Name: "HTTP", Grace: l.httpGrace, Log: l.log}
+	close(l.ready)
 	g, ctx := errgroup.WithContext(ctx) // the first listener to fail stops the other
 	whileTCP, tcpClosed := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return l.tcp.serve(ctx) })
 	g.Go(func() error {
-		if err := httpapi.Serve(whileTCP, "HTTP", l.httpListen, l.api, l.log); err != nil {
+		if err := httpapi.Serve(whileTCP, listener, l.api); err != nil {
 			return fmt.Errorf("http.Serve() error - %w", err)
 		}
 		return nil

@@ -5,20 +5,22 @@ import (
 	"os"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/logging"
 )
 
 // Options are the settings of an nsqlookupd; NewOptions has the defaults. The
 // tags are those of package config. Source: nsqlookupd spec, section 10.
 type Options struct {
-	// LogLevel is the level from which lines are printed. Flag --log-level.
-	LogLevel logging.Level `flag:"log-level" usage:"print log lines from this level on: debug, info, warn, error, fatal" group:"Logging"`
+	logging.Options
 
-	// LogPrefix starts each log line. Flag --log-prefix.
-	LogPrefix string `flag:"log-prefix" usage:"start of each log line"`
+	// ShutdownTimeout is how long a stop may take, 0 for ever; then the process
+	// ends. Requests in progress get half of it. Flag --shutdown-timeout, default
+	// 10s.
+	ShutdownTimeout time.Duration `flag:"shutdown-timeout" usage:"longest time a stop may take; 0 for no limit" group:"Stop"`
 
 	// Verbose has no effect. Flag --verbose, for old scripts.
-	Verbose bool `flag:"verbose" cfg:"-" usage:"deprecated, has no effect"`
+	Verbose bool `flag:"verbose" cfg:"-" usage:"deprecated, has no effect" group:"Logging"`
 
 	// TCPAddress is where nsqds connect, host:port. Port 0 stands for a free
 	// one. Flag --tcp-address.
@@ -48,9 +50,18 @@ type Options struct {
 	// 10m.
 	TCPIdleTimeout time.Duration `flag:"tcp-idle-timeout" usage:"close connections that are silent for this long, though not before inactive-producer-timeout; 0 for never"`
 
+	httpapi.GuardOptions
+
+	// HTTPAccessLog says which HTTP requests are logged. Flag --http-access-log,
+	// default all.
+	HTTPAccessLog httpapi.AccessLog `flag:"http-access-log" value:"which" usage:"which requests over HTTP to log: all, changes (all but those that read and succeed), errors or none"`
+
 	// Logger takes the log lines; nil drops them. The program makes it from
-	// LogLevel and LogPrefix.
+	// the options of logging.
 	Logger *slog.Logger
+
+	// Level is the level of Logger; nil where it cannot be changed.
+	Level *slog.LevelVar
 }
 
 // NewOptions returns the defaults.
@@ -60,8 +71,8 @@ func NewOptions() *Options {
 		hostname = "localhost" // --broadcast-address says better
 	}
 	return &Options{
-		LogLevel:                logging.LevelInfo,
-		LogPrefix:               "[nsqlookupd] ",
+		Options:                 logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[nsqlookupd] "},
+		ShutdownTimeout:         10 * time.Second,
 		TCPAddress:              "0.0.0.0:4160",
 		HTTPAddress:             "0.0.0.0:4161",
 		BroadcastAddress:        hostname,

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -196,7 +197,7 @@ func benchmarkRequest(b *testing.B, path string, producers, topics int) {
 	r := newRegistry()
 	fill(r, producers, topics)
 	opts := NewOptions()
-	api := newHTTPAPI(r, opts, slog.New(slog.DiscardHandler))
+	api := newHTTPAPI(r, opts, new(httpapi.Guard), slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	w := &discard{header: http.Header{}}
 	for b.Loop() {
