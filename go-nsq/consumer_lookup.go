@@ -182,8 +182,12 @@ func (r *Consumer) isConnected(addr string) bool {
 
 func (r *Consumer) connectToListed(addr string) {
 	err := r.connectTo(addr, false)
-	if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
-		r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+	if err == nil || errors.Is(err, ErrAlreadyConnected) || r.stopFlag.Load() {
+		return
+	}
+	r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+	if r.isDirect(addr) {
+		r.startReconnect(addr) // one that was there may have left this attempt to us
 	}
 }
 

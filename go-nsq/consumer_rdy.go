@@ -315,7 +315,7 @@ func (r *Consumer) rdyLoop() {
 			r.redistributeRDY()
 			r.followLoad()
 		case <-r.wakeRDYChan:
-			r.shareRDY(nil)
+			r.rebalance()
 		case <-r.exitChan:
 			return
 		}
@@ -343,8 +343,19 @@ func (r *Consumer) followLoad() {
 		}
 	}
 	if changed {
-		r.shareRDY(nil)
+		r.rebalance()
 	}
+}
+
+// rebalance shares RDY anew because connections have become idle or busy. That
+// makes no difference while they take turns.
+func (r *Consumer) rebalance() {
+	r.changeRDY(func() ([]*Conn, []refusal) {
+		if r.maxInFlight < int64(len(r.rdyConns())) {
+			return nil, nil
+		}
+		return r.shareRDYLocked(nil)
+	})
 }
 
 // redistributeRDY lets connections take turns when there are more of them than

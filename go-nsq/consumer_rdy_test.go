@@ -181,6 +181,8 @@ func TestEveryNSQDGetsItsTurn(t *testing.T) {
 		config.MaxInFlight = 2
 		b.setLimit(2)
 		r := b.consumer("endless", config)
+		lines := new(lineLogger)
+		r.SetLogger(lines, LogLevelWarning)
 		from := make(map[string]int) // used by the handler, then by the test
 		r.AddHandler(HandlerFunc(func(m *Message) error {
 			from[m.NSQDAddress]++
@@ -196,6 +198,9 @@ func TestEveryNSQDGetsItsTurn(t *testing.T) {
 		<-r.StopChan
 		if len(from) != 7 {
 			b.Errorf("messages came from %v", from)
+		}
+		if n := count(lines.lines, "WRN "); n > 60 { // joins and ends; not each turn
+			b.Errorf("%d warnings", n)
 		}
 	})
 }

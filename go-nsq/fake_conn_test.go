@@ -91,7 +91,10 @@ func (c *fakeConn) leave() {
 
 // command executes a command and returns the data of an error frame, or "".
 func (c *fakeConn) command(params []string) string {
-	if intercept := c.server.intercept; intercept != nil {
+	c.server.mu.Lock()
+	intercept := c.server.intercept
+	c.server.mu.Unlock()
+	if intercept != nil {
 		if handled, errText := intercept(c, params); handled {
 			return errText
 		}

@@ -409,7 +409,7 @@ func TestTLSRequired(t *testing.T) {
 				} else {
 					listener := nsqtest.NewNetwork()
 					b.listen(scriptedAddr, listener)
-					s, err := startFakeNSQD("", func(s *fakeNSQD) { s.tcp, s.http = listener, noHTTP })
+					s, err := startFakeNSQD("", func(s *fakeNSQD) { s.tcp = listener })
 					if err != nil {
 						b.Fatal(err)
 					}
