@@ -51,6 +51,12 @@ func inBubble(t *testing.T, f func(b *bubble)) {
 	})
 }
 
+// pass lets d pass, and what is to happen then.
+func (b *bubble) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // server starts a server at addr.
 func (b *bubble) server(addr string, configure func(*fakeNSQD)) *fakeNSQD {
 	b.Helper()

@@ -3,6 +3,7 @@ package nsq
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -107,7 +108,7 @@ func (r *Consumer) recheck() {
 // LookupdPollJitter of it later, and soon when a connection closed.
 func (r *Consumer) lookupdLoop() {
 	interval := r.config.LookupdPollInterval
-	jitter := time.Duration(r.random() * r.config.LookupdPollJitter * float64(interval))
+	jitter := time.Duration(rand.Float64() * r.config.LookupdPollJitter * float64(interval))
 	poll := time.NewTimer(jitter + interval)
 	defer poll.Stop()
 	var recheck <-chan time.Time // nil unless one is due

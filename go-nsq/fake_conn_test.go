@@ -44,6 +44,7 @@ func (c *fakeConn) serve() {
 		}
 		line, err := c.in.ReadString('\n')
 		if err != nil {
+			c.readErr = err
 			return
 		}
 		params := strings.Split(strings.TrimSuffix(line, "\n"), " ")

@@ -61,6 +61,7 @@ type fakeConn struct {
 	server  *fakeNSQD
 	socket  net.Conn
 	gone    chan struct{} // closed when serve has ended
+	readErr error         // why; set before
 	in      *bufio.Reader
 	channel *fakeChannel // guarded by server.mu, as are the three below
 	rdy     int

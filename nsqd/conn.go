@@ -23,6 +23,7 @@ type service struct {
 	log    *slog.Logger
 	ids    *idSource
 	keeper *timekeeper
+	crew   crew
 	tls    *tls.Config // nil: TLS is not offered
 
 	// topic returns the topic of that name, which it creates if need be.
@@ -53,8 +54,7 @@ type conn struct {
 	out     *output
 	addr    string
 	started time.Time
-	wake    chan struct{} // one token: the messagePump is to look again
-	done    chan struct{} // closed when the IOLoop has ended
+	pump    pump
 
 	state      atomic.Int32
 	settings   atomic.Pointer[settings]
@@ -79,9 +79,10 @@ type conn struct {
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
-	publishTimes []int64 // of the messages of such a run, for their latencies
-	batch        batchParser
-	entries      []entry // scratch
+	answered     tickets
+	publishTimes []int64      // of the messages of such a run, for their latencies
+	batch        *batchParser // nil before the first MPUB
+	entries      []entry      // scratch
 	readDeadline time.Time
 	authority    authority
 }
@@ -109,8 +110,6 @@ func newConn(svc *service, c net.Conn) *conn {
 		log:     svc.log,
 		addr:    remoteAddr(c),
 		started: time.Now(),
-		wake:    make(chan struct{}, 1),
-		done:    make(chan struct{}),
 		mustTLS: opts.TLSRequired != TLSOptional,
 	}
 	host := nc.remoteIP()
@@ -122,6 +121,7 @@ func newConn(svc *service, c net.Conn) *conn {
 		outputBufferTimeout: opts.OutputBufferTimeout,
 		msgTimeout:          opts.MsgTimeout,
 	}
+	nc.pump.init(nc)
 	nc.settings.Store(s)
 	nc.layers.Store(new(layers))
 	nc.out = newOutput(c, s.heartbeat)
@@ -153,27 +153,25 @@ func (c *conn) remoteIP() string {
 
 // serve runs the client until its connection ends.
 func (c *conn) serve() {
-	var pump sync.WaitGroup
-	pump.Go(c.messagePump)
+	c.pump.call()
 	err := c.IOLoop()
-	close(c.done)
 	if err != nil {
 		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}
 	if c.stopping.Load() {
 		// What the messagePump has taken is on its way: it goes out too.
-		pump.Wait()
+		c.pump.end()
 		_ = c.out.flush() // there is nothing else to do with an error
 	}
 	c.hangUp(c.lingering(err))
-	pump.Wait()
+	c.pump.end()
 	c.leave()
 	c.in.release()
 	c.out.release()
 	if c.decompressor != nil {
 		c.decompressor.release()
 	}
-	c.log.Info(fmt.Sprintf("PROTOCOL(V2): [%s] exiting ioloop", c.addr))
+	c.log.Info("PROTOCOL(V2): [" + c.addr + "] exiting ioloop")
 }
 
 // refusalLevel is how the end of a command or a connection is logged: a drain
@@ -193,14 +191,6 @@ func (c *conn) leave() {
 	}
 	if err := con.topic.deleteChannel(con.channel); err != nil {
 		c.log.Error("delete ephemeral channel", "topic", con.topic.name, "channel", con.channel.name, "err", err)
-	}
-}
-
-// wakePump lets the messagePump look again at what it may do.
-func (c *conn) wakePump() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
 	}
 }
 
@@ -324,7 +314,7 @@ func (c *consumer) room() int64 { return c.rdy.Load() - c.inFlight.Len() }
 // gainedRoom wakes the messagePump if it waits for room.
 func (c *consumer) gainedRoom() {
 	if c.starved.Load() {
-		c.wakePump()
+		c.pump.call()
 	}
 }
 

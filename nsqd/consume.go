@@ -38,7 +38,7 @@ func (c *conn) subscribe(params [][]byte) error {
 	}
 	c.state.Store(stateSubscribed)
 	c.consumer.Store(con)
-	c.wakePump()
+	c.pump.call()
 	return c.out.answer(protocol.FrameResponse, "OK")
 }
 
@@ -95,7 +95,7 @@ func (c *conn) rdy(params [][]byte) error {
 	}
 	con := c.consumer.Load()
 	con.rdy.Store(int64(count))
-	con.wakePump()
+	con.pump.call()
 	return nil
 }
 
@@ -137,12 +137,13 @@ func (c *conn) fin(params [][]byte) error {
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
 	if window := con.channel.latency; window == nil {
-		c.missing = con.inFlight.finish(c.fins, c.missing[:0], nil)
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, nil)
 	} else {
 		c.publishTimes = c.publishTimes[:0]
-		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.publishTimes)
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, &c.publishTimes)
 		window.record(c.publishTimes)
 	}
+	con.channel.queue.finish(&c.answered)
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]
 	con.gainedRoom()
@@ -215,6 +216,6 @@ func (c *conn) cls() error {
 	con := c.consumer.Load()
 	con.rdy.Store(0)
 	c.state.Store(stateClosing)
-	con.wakePump()
+	con.pump.call()
 	return c.out.answer(protocol.FrameResponse, "CLOSE_WAIT")
 }

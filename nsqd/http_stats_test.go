@@ -3,8 +3,11 @@ package nsqd
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -224,6 +228,50 @@ func TestStatsOfDisk(t *testing.T) {
 	d.post("/topic/empty?topic=t", "", "")
 	s, _ = d.gather("")
 	nsqtest.Equal(t, [3]int64{s.Topics[0].Depth, s.Topics[0].BackendDepth, int64(s.Topics[0].Messages)}, [3]int64{0, 0, 5})
+}
+
+// What cannot be read is told, where there is such a thing; and how often the
+// disk was waited for is counted.
+func TestStatsOfDamage(t *testing.T) {
+	first := startDaemon(t)
+	first.dial().Sub("t", "c").Close()
+	for _, topic := range []string{"t", "alone"} {
+		first.post("/mpub?topic="+topic, "a\nb\nc", "OK")
+	}
+	_, raw := first.gather("")
+	if strings.Contains(raw, "damaged") {
+		t.Errorf("nothing is wrong: %s", raw)
+	}
+	first.shutdown()
+	if first.syncs.count.Load() == 0 || first.syncs.nanos.Load() == 0 || first.syncs.failed.Load() != 0 {
+		t.Errorf("fsyncs: %d, %d ns, %d failed", first.syncs.count.Load(), first.syncs.nanos.Load(), first.syncs.failed.Load())
+	}
+	for _, queue := range []string{"t:c", "alone"} {
+		f, err := os.OpenFile(filepath.Join(first.dir, diskqueue.FileName(queue)+".diskqueue.000000.dat"), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt([]byte{0xff}, 4+26+1) // the length of the second record
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(first.dir, "alone.diskqueue.meta.dat")); err != nil {
+		t.Fatal(err)
+	}
+
+	d := startDaemon(t, inDir(first.dir))
+	nsqtest.Equal(t, drain(d.dial().Sub("t", "c").Rdy(10), 2), []string{"a", "c"})
+	d.post("/channel/create?topic=alone&channel=c", "", "")
+	nsqtest.Equal(t, drain(d.dial().Sub("alone", "c").Rdy(10), 2), []string{"a", "c"})
+	s, raw := d.gather("")
+	nsqtest.Equal(t, s.Topics[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31, DamagedFiles: 1})
+	nsqtest.Equal(t, s.Topics[1].damageStats, damageStats{})
+	nsqtest.Equal(t, s.Topics[1].Channels[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31})
+	last := `"e2e_processing_latency":{"count":0,"percentiles":null},"disk_damaged_records":1,"disk_damaged_bytes":31}`
+	if !strings.Contains(raw, last) {
+		t.Errorf("%s not in %s", last, raw)
+	}
 }
 
 func TestStatsOfTimeouts(t *testing.T) {

@@ -37,6 +37,7 @@ type NSQD struct {
 	keeper   *timekeeper
 	health   *health
 	guard    *httpapi.Guard
+	syncs    syncs
 	metadata *metadata
 	lookup   *lookupLoop
 	statsd   *statsd // nil for none
@@ -139,10 +140,11 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.keeper = newTimekeeper(clock{start: n.started})
 	n.health = new(health)
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
+	disk := diskqueue.NewShared(diskqueue.SharedOptions{OnSync: n.syncs.observe})
 	n.env = &env{
 		log:          n.log,
 		keeper:       n.keeper,
-		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
+		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, disk: disk, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
 		topology:     newTopology(&own),
@@ -195,25 +197,6 @@ func newNSQD(opts *Options) (*NSQD, error) {
 }
 
 func (n *NSQD) options() *Options { return n.opts.Load() }
-
-// network is "unix" for an address that is not host:port.
-func network(addr string) string {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return "unix"
-	}
-	return "tcp"
-}
-
-// listen opens one listener. That of a Unix socket removes the file when it is
-// closed; a file that is there already is an error, since another process may
-// serve it.
-func listen(network, addr string) (net.Listener, error) {
-	l, err := net.Listen(network, addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
-	}
-	return l, nil
-}
 
 // resolveBroadcastPorts replaces 0 by the port that is really bound.
 func (n *NSQD) resolveBroadcastPorts() {
@@ -304,6 +287,7 @@ func (n *NSQD) Run(ctx context.Context) error {
 	n.announceHTTP()
 	close(n.ready)
 	err := g.Wait()
+	n.svc.crew.close()
 	if errors.Is(err, errDrained) {
 		err = nil
 	}

@@ -116,7 +116,7 @@ type Options struct {
 
 	// MetricsMaxTopics is how many topics, with their channels, /metrics tells about,
 	// 0 for all. nsqd_metrics_omitted_topics says how many it leaves out.
-	MetricsMaxTopics int `flag:"metrics-max-topics" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
+	MetricsMaxTopics int `flag:"metrics-max-topics" live:"yes" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
 
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
@@ -209,7 +209,8 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
-		E2EProcessingLatencyWindowTime: 10 * time.Minute,
+		E2EProcessingLatencyPercentiles: []float64{}, // as in a file that says [], so that a reload sees no change
+		E2EProcessingLatencyWindowTime:  10 * time.Minute,
 
 		StatsdPrefix:        "nsq.%s",
 		StatsdInterval:      time.Minute,

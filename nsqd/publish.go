@@ -245,6 +245,9 @@ func (c *conn) readBatch() ([][]byte, error) {
 	if !validCount(count, opts.MaxBodySize) {
 		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid message count %d", count), nil)
 	}
+	if c.batch == nil {
+		c.batch = new(batchParser)
+	}
 	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
 	bodies, err := c.batch.read(c.in, int(n)-4)
 	var bad *batchError

@@ -36,6 +36,7 @@ type topicStats struct {
 	Bytes        uint64         `json:"message_bytes"` // of their bodies
 	Paused       bool           `json:"paused"`
 	Latency      latencyStats   `json:"e2e_processing_latency"`
+	damageStats
 
 	of *Topic
 }
@@ -55,8 +56,23 @@ type channelStats struct {
 	Clients     []clientStats `json:"clients"`       // nil where they were not asked for
 	Paused      bool          `json:"paused"`
 	Latency     latencyStats  `json:"e2e_processing_latency"`
+	damageStats
 
 	of *Channel
+}
+
+// damageStats is what was found damaged in the queue's files since the process
+// started: copied aside, to files that end in ".bad", and logged. Upstream has no
+// such keys; they are left out where there is nothing to tell.
+type damageStats struct {
+	DamagedRecords int64 `json:"disk_damaged_records,omitempty"` // places, of one or more records each
+	DamagedBytes   int64 `json:"disk_damaged_bytes,omitempty"`   // at those places
+	DamagedFiles   int64 `json:"disk_damaged_files,omitempty"`   // missing, cut short or unreadable as a whole
+}
+
+func (q *queue) damageStats() damageStats {
+	d := q.damage()
+	return damageStats{d.Records, d.Bytes, d.Files}
 }
 
 // placeCounts are deliveries that did not come from disk, by where they went to;
@@ -189,6 +205,8 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
 		of:       t,
+
+		damageStats: t.queue.damageStats(),
 	}
 	if f.latency && t.env.latencyWindow > 0 {
 		s.Latency = t.latencyStats()
@@ -226,6 +244,7 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
 		of:          c,
+		damageStats: c.queue.damageStats(),
 	}
 	if f.latency && c.latency != nil {
 		s.Latency = latencies(c.env.quantiles, c)

@@ -74,6 +74,9 @@ func (n *NSQD) Remaining() string {
 	if !begun {
 		return "clients or HTTP requests; no topic is stored yet"
 	}
+	if len(left) == 0 {
+		return "what runs in the background; all topics are stored"
+	}
 	text := fmt.Sprintf("%d topics to be stored: %s", len(left), strings.Join(left[:min(len(left), remainingShown)], ", "))
 	if len(left) > remainingShown {
 		text += ", ..."

@@ -137,7 +137,7 @@ func (n *NSQD) accept(ctx context.Context) error {
 func (n *NSQD) admit(c net.Conn) {
 	limit := n.options().MaxConnections
 	if n.conns.join(c, limit, func() { n.handle(c) }) {
-		n.log.Info(fmt.Sprintf("TCP: new client(%s)", remoteAddr(c)))
+		n.log.Info("TCP: new client(" + remoteAddr(c) + ")")
 		return
 	}
 	n.log.Warn(fmt.Sprintf("TCP: refused client(%s)", remoteAddr(c)), "max_connections", limit)
@@ -159,7 +159,7 @@ func (n *NSQD) handle(c net.Conn) {
 		_ = c.Close() // the client is gone or said nothing
 		return
 	}
-	n.log.Info(fmt.Sprintf("CLIENT(%s): desired protocol magic '%s'", addr, magic[:]))
+	n.log.Info("CLIENT(" + addr + "): desired protocol magic '" + string(magic[:]) + "'")
 	client := newConn(n.svc, c)
 	if string(magic[:]) != protocol.MagicV2 {
 		n.log.Error(fmt.Sprintf("client(%s) bad protocol magic '%s'", addr, magic[:]))

@@ -56,6 +56,7 @@ type Topic struct {
 	direct atomic.Pointer[[]*Channel]
 	// nudge holds a token when how messages go may have changed.
 	nudge chan struct{}
+	loans loans
 	// flowing is whether the topic is started, not paused and has a channel.
 	// Written under mu.
 	flowing atomic.Bool
@@ -219,7 +220,11 @@ func (t *Topic) messagePump() {
 			}
 			continue
 		}
-		handOver(channels, entries[:n])
+		if entries[0].stored == storedHere {
+			t.handOverStored(channels, entries[:n])
+		} else {
+			handOver(channels, entries[:n])
+		}
 		clear(entries[:n])
 	}
 }
@@ -274,7 +279,7 @@ func (t *Topic) GetChannel(name string) (*Channel, error) {
 	if t.closing.Load() {
 		return nil, errExiting
 	}
-	c := newChannel(t.env, t.name, name, t.reflow)
+	c := newChannel(t.env, t.name, name, t.reflow, t.giveBack)
 	if err := c.queue.restore(); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nsq-suite/nsq/internal/program"
 	"github.com/nsq-suite/nsq/internal/program/programtest"
 	"github.com/nsq-suite/nsq/nsqd"
 )
@@ -110,6 +114,54 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// What is wrong in the file stops the start, with the option, the value and what is
+// allowed.
+func TestBadConfigFiles(t *testing.T) {
+	dir := "--data-path=" + t.TempDir()
+	const fatal = `^\[nsqd\] \S+ \S+ FATAL: `
+	var outcomes []programtest.Outcome
+	for _, c := range []struct{ toml, want string }{
+		{`mem_queue_size = "many"`, `invalid value for mem_queue_size in config file \S+: the string "many" is not a whole number from -\d+ to \d+`},
+		{`mem_queue_size = -1`, `failed to instantiate nsqd - --mem-queue-size is -1, must be from 0 to \d+`},
+		{`snappy = 1`, `invalid value for snappy in config file \S+: the integer 1 is not true or false`},
+		{`msg_timeout = "5"`, `invalid value for msg_timeout in config file \S+: the string "5" is not a duration: .*`},
+		{`nsqlookupd_tcp_addresses = ["a:1", 5]`, `invalid value for nsqlookupd_tcp_addresses in config file \S+: element the integer 5 is not a string; .*`},
+		{`nsqlookupd_tcp_addresses = "a"`, `failed to instantiate nsqd - --lookupd-tcp-address is "a", must be <addr>:<port>`},
+		{`log_level = "warning"`, `failed parsing log_level warning - .*debug, info, warn, error, fatal`},
+		{`log_format = "xml"`, `failed parsing log_format xml - .*classic, json, logfmt`},
+		{`tls_required = ""`, `failed parsing tls_required  - must be true, false or tcp-https`},
+		{`tls_min_version = "ssl3.0"`, `failed parsing tls_min_version ssl3.0 - must be tls1.0, .*`},
+		{"id = 1\nid = 2", `failed to load config file \S+ - .*`},
+	} {
+		outcomes = append(outcomes, programtest.Ends(c.toml, []string{dir, "--config=" + programtest.ConfigFile(t, c.toml)}, 1, `^$`, fatal+c.want+`\n$`))
+	}
+	programtest.Check(t, start, outcomes)
+}
+
+// In JSON each line is an object, whatever it says.
+func TestLogInJSON(t *testing.T) {
+	check := func(log string) {
+		t.Helper()
+		for line := range strings.Lines(log) {
+			var fields struct{ Time, Level, Msg, Prefix string }
+			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields.Time == "" || fields.Level == "" || fields.Msg == "" || fields.Prefix != "[nsqd]" {
+				t.Errorf("%q: %v, %+v", line, err, fields)
+			}
+		}
+	}
+	args := []string{"--log-format=json", "--data-path=" + t.TempDir(), "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"}
+	_, log := programtest.Until(t, command(), "HTTP: listening on ", args...)
+	check(log)
+	if strings.Count(log, "\n") < 5 {
+		t.Errorf("logged only %s", log)
+	}
+	var stderr bytes.Buffer
+	if code := command().Run(t.Context(), program.Process{Args: append(args, "--node-id=2000"), Stdout: io.Discard, Stderr: &stderr}); code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	check(stderr.String())
+}
+
 // A second daemon does not touch the data of the first.
 func TestDataPathIsLocked(t *testing.T) {
 	opts := nsqd.NewOptions()
@@ -129,4 +181,8 @@ func TestDataPathIsLocked(t *testing.T) {
 	if err := first.Run(ctx); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestExampleConfig(t *testing.T) {
+	programtest.CheckExample(t, command(), "nsqd.cfg.example", "id", "broadcast_address")
 }

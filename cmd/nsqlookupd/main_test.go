@@ -80,3 +80,7 @@ func TestOutcomes(t *testing.T) {
 			fatal+`failed to instantiate nsqlookupd - listen \(`+addr+`\) failed - listen tcp `+addr+`: bind: .*\n$`),
 	})
 }
+
+func TestExampleConfig(t *testing.T) {
+	programtest.CheckExample(t, command(), "nsqlookupd.cfg.example", "broadcast_address")
+}

@@ -93,6 +93,18 @@ func byKey(opts any, key string) (f field, ok bool) {
 	return field{}, false
 }
 
+// Keys returns the keys of the options that can be set in the TOML file, in the
+// order of the fields.
+func Keys(opts any) []string {
+	var keys []string
+	for _, f := range fields(opts) {
+		if f.key != "-" {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
 // Lookup returns the present value of the option that has the given key in the
 // TOML file, and false if there is none.
 func Lookup(opts any, key string) (value any, ok bool) {

@@ -356,6 +356,14 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+func TestKeys(t *testing.T) {
+	want := []string{"log_level", "log_prefix", "id", "nsqlookupd_tcp_addresses", "msg_timeout", "workers", "small", "port", "ratio",
+		"percentiles", "snappy", "tls_required", "topology_region"}
+	if got := config.Keys(defaults()); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestMistakesInTheProgram(t *testing.T) {
 	for name, opts := range map[string]any{
 		"not a pointer": options{},

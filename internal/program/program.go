@@ -90,6 +90,7 @@ type Process struct {
 // SIGINT and SIGTERM stop it, the latter perhaps after a drain, and further ones
 // change nothing; SIGHUP makes it reload. It returns the exit code.
 func (p Program[O]) Main() int {
+	floorHeap()
 	reload, terminate := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	signal.Notify(terminate, syscall.SIGTERM)
