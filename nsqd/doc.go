@@ -39,13 +39,13 @@
 //
 // Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
 // the metadata writer, the nsqlookupd peers, the drainer and, where it is asked for,
-// statsd. The HTTP servers come before topics are loaded, and tell of that; what
-// is not about the daemon's health waits in them (onceReady). The accept loop's connSet
+// statsd. The HTTP servers come before topics are loaded, and tell of that; what is
+// not about the daemon's health waits in them (onceReady). The accept loop's connSet
 // starts, and waits for, one IOLoop per client, which waits for the client's
-// messagePump. That one has a goroutine only while there is something to do: a member of
-// the crew, some of whom wait for the next pump, until Run ends them. An idle consumer
-// costs one goroutine and 9 KiB in all. A topic has a pump only while it has a backlog to
-// move; closing the
+// messagePump. That one has a goroutine only while there is something to do: a member
+// of the crew, some of whom wait for the next pump, until Run ends them. An idle
+// consumer costs one goroutine and 9 KiB in all. A topic has a pump only while it has a
+// backlog to move; closing the
 // topic waits for it. A channel has a mover (excess.go) only while it has more in
 // memory than it may; closing or deleting the channel waits for that. An idle topic
 // or channel has no goroutine and no timer.

@@ -216,7 +216,7 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
-		E2EProcessingLatencyPercentiles: []float64{},
+		E2EProcessingLatencyPercentiles: []float64{}, // as in a file that says [], so that a reload sees no change
 		E2EProcessingLatencyWindowTime:  10 * time.Minute,
 
 		StatsdPrefix:        "nsq.%s",
