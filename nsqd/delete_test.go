@@ -20,8 +20,8 @@ type slowBackend struct {
 	begin, proceed chan struct{}
 }
 
-func (s slowDelete) open(name string) (backend, error) {
-	b, err := s.storage.open(name)
+func (s slowDelete) open(name string, synced func(error)) (backend, error) {
+	b, err := s.storage.open(name, synced)
 	return slowBackend{b, s.begin, s.proceed}, err
 }
 

@@ -32,13 +32,13 @@
 //
 // # Goroutines
 //
-// Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
-// the metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
-// waits for, one IOLoop per client, which starts, and waits for, the client's
-// messagePump. A topic has a pump only while it has a backlog to move; closing the
-// topic waits for it. A channel has a mover (excess.go) only while it has more in
-// memory than it may; closing or deleting the channel waits for that. An idle topic
-// or channel has no goroutine and no timer.
+// Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the
+// timekeeper, the metadata writer, the nsqlookupd peers and the trials of queues that
+// fail. The accept loop's connSet starts, and waits for, one IOLoop per client, which
+// starts, and waits for, the client's messagePump. A topic has a pump only while it has
+// a backlog to move; closing the topic waits for it. A channel has a mover (excess.go)
+// only while it has more in memory than it may; closing or deleting the channel waits
+// for that. An idle topic or channel has no goroutine and no timer.
 //
 // # Deferred messages
 //
@@ -90,6 +90,11 @@
 // there; meanwhile consumers take nothing from disk, or memory would fill with what
 // they read and do not finish. Writes are tried again after 50 ms, later every
 // second, and when one succeeds all goes its usual way again.
+//
+// /ping is bad while a queue cannot store messages, or an fsync in the background
+// fails. It is good again by itself: a queue that keeps messages in memory stores
+// them, and for one that has refused its publishers health.go tries, every second,
+// whether as many bytes could be written and synced.
 //
 // Timeouts and deferred messages never wait for a disk: they go to memory, beyond
 // the limit if need be, and from there to disk on the channel's mover.

@@ -135,7 +135,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.guard.Use(rules)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.keeper = newTimekeeper(clock{start: n.started})
-	n.health = new(health)
+	n.health = newHealth()
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
 	disk := diskqueue.NewShared(diskqueue.SharedOptions{OnSync: n.syncs.observe})
 	n.env = &env{
@@ -262,6 +262,7 @@ func (n *NSQD) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
+	g.Go(func() error { return n.health.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()

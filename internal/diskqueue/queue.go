@@ -44,6 +44,9 @@ type Options struct {
 	// records are large, and beyond that four times as much as is unfinished.
 	// Zero: 4096.
 	MaxReplay int64
+	// Synced is told how each sync in the background went, with an error that names
+	// the queue. What failed is tried again after SyncTimeout. Nil: nobody.
+	Synced func(error)
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
 	// Shared is what this queue has in common with others. Nil: nothing.
@@ -65,6 +68,9 @@ func (o *Options) complete() error {
 	o.SyncEvery = cmp.Or(o.SyncEvery, 2500)
 	o.SyncTimeout = cmp.Or(o.SyncTimeout, 2*time.Second)
 	o.MaxReplay = cmp.Or(o.MaxReplay, 4096)
+	if o.Synced == nil {
+		o.Synced = func(error) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
