@@ -130,3 +130,19 @@ func TestTry(t *testing.T) {
 		})
 	}
 }
+
+// A batch costs one write, whatever the number of its records.
+func TestBatchIsOneWrite(t *testing.T) {
+	f, o := faultOptions(t)
+	q := open(t, o)
+	b := new(Batch)
+	for n := range 5000 {
+		b.Append(func(dst []byte) []byte { return append(dst, m(n)...) })
+	}
+	if err := q.Put(b); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.writes.Load(); n != 1 {
+		t.Errorf("%d writes", n)
+	}
+}

@@ -31,7 +31,7 @@ func (q *Queue) Put(b *Batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	if err := b.check(q.o.MinRecordSize, q.o.MaxRecordSize); err != nil {
+	if err := b.check(q.o.MinRecordSize); err != nil {
 		return err
 	}
 	q.gatherMu.Lock()
