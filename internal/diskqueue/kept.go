@@ -54,7 +54,7 @@ func (k *kept) strike(t Ticket) bool {
 // They do not count in the depth, and come out of the queue only if it is opened
 // after a crash that came before they were finished. Errors are those of Put.
 func (q *Queue) Keep(b *Batch) (first Ticket, err error) {
-	if err := b.check(q.o.MinRecordSize, q.o.MaxRecordSize); err != nil {
+	if err := b.check(q.o.MinRecordSize); err != nil {
 		return 0, err
 	}
 	q.keptMu.Lock()
