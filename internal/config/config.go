@@ -15,8 +15,8 @@
 //	group  heading for --help; fields without it take that of the field before
 //
 // Field types: string, bool, every int, uint and float type, time.Duration,
-// []string, []float64, and any type whose pointer is a [flag.Value]. Tagged
-// fields of embedded exported structs count as fields of the struct. The defaults are
+// []string, []float64, and any type whose pointer is a [flag.Value]; one whose
+// Repeatable method says so may be a list in the file. Tagged fields of embedded exported structs count as fields of the struct. The defaults are
 // the values that the struct holds when [NewFlagSet] is called.
 //
 // A program does
