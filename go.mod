@@ -9,4 +9,7 @@ require (
 	github.com/klauspost/compress v1.20.3
 	github.com/mreiferson/go-options v1.0.0
 	golang.org/x/sync v0.24.0
+	golang.org/x/term v0.46.0
 )
+
+require golang.org/x/sys v0.48.0 // indirect

@@ -16,8 +16,9 @@
 //
 // Field types: string, bool, every int, uint and float type, time.Duration,
 // []string, []float64, and any type whose pointer is a [flag.Value]; one whose
-// Repeatable method says so may be a list in the file. Tagged fields of embedded exported structs count as fields of the struct. The defaults are
-// the values that the struct holds when [NewFlagSet] is called.
+// Repeatable method says so may be a list in the file. Tagged fields of embedded
+// exported structs count as fields of the struct. The defaults are the values that
+// the struct holds when [NewFlagSet] is called.
 //
 // A program does
 //
