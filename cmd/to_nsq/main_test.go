@@ -8,12 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/nsq-suite/nsq/go-nsq"
 	"github.com/nsq-suite/nsq/internal/tool/tooltest"
 )
 
@@ -47,37 +45,7 @@ func TestOutcomes(t *testing.T) {
 // consume returns the messages of a topic, at least n of them, sorted.
 func consume(t *testing.T, nsqd *tooltest.NSQD, topic string, n int) []string {
 	t.Helper()
-	config := nsq.NewConfig()
-	config.MaxInFlight = 1000
-	c, err := nsq.NewConsumer(topic, "c", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SetLogger(nil, nsq.LogLevelMax)
-	var mu sync.Mutex // guards list
-	var list []string
-	c.AddHandler(nsq.HandlerFunc(func(m *nsq.Message) error {
-		mu.Lock()
-		defer mu.Unlock()
-		list = append(list, string(m.Body))
-		return nil
-	}))
-	if err := c.ConnectToNSQD(nsqd.TCPAddr); err != nil {
-		t.Fatal(err)
-	}
-	tooltest.WaitFor(t, func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(list) < n {
-			return fmt.Errorf("%d messages, want %d", len(list), n)
-		}
-		return nil
-	})
-	nsqd.WaitEmpty(topic, "c")
-	c.Stop()
-	<-c.StopChan
-	slices.Sort(list)
-	return list
+	return slices.Sorted(slices.Values(nsqd.DrainAtLeast(topic, "c", n)))
 }
 
 func TestDelimiters(t *testing.T) {

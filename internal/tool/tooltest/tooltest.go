@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -177,12 +178,19 @@ func (n *NSQD) Channel(topic, channel string) suite.ChannelStats {
 	return c
 }
 
-// WaitEmpty waits until a channel exists and holds no message.
+// WaitEmpty waits until a channel exists and holds no message. Messages that nsqd is
+// moving from one place to another are not counted anywhere for a moment, hence more
+// than one look.
 func (n *NSQD) WaitEmpty(topic, channel string) {
 	n.t.Helper()
+	looks := 0
 	WaitFor(n.t, func() error {
 		if c := n.Channel(topic, channel); c.Name == "" || c.Depth+c.InFlight+c.Deferred > 0 {
+			looks = 0
 			return fmt.Errorf("channel %s: %+v", channel, c)
+		}
+		if looks++; looks < 4 {
+			return errors.New("not empty for long enough")
 		}
 		return nil
 	})
@@ -228,4 +236,57 @@ func path(name string) string { return filepath.Join(binDir, name) }
 // command returns a command that is killed when the test ends.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), path(name), args...)
+}
+
+// Numbered returns the messages "<prefix>-00000" to n-1.
+func Numbered(prefix string, n int) []string {
+	messages := make([]string, n)
+	for i := range messages {
+		messages[i] = fmt.Sprintf("%s-%05d", prefix, i)
+	}
+	return messages
+}
+
+// A Book says how often each message has arrived. Its methods may overlap.
+type Book struct {
+	mu      sync.Mutex // guards arrived
+	arrived map[string]int
+}
+
+// Add notes that a message has arrived.
+func (b *Book) Add(message string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.arrived == nil {
+		b.arrived = map[string]int{}
+	}
+	b.arrived[message]++
+}
+
+// Count returns how many different messages have arrived.
+func (b *Book) Count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.arrived)
+}
+
+// Balance fails the test unless all messages have arrived and no others, and not
+// more than doubles of them more than once.
+func (b *Book) Balance(t testing.TB, messages []string, doubles int) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	missing, more := 0, 0
+	for _, m := range messages {
+		if b.arrived[m] == 0 {
+			missing++
+		}
+		if b.arrived[m] > 1 {
+			more++
+		}
+	}
+	if missing > 0 || len(b.arrived) != len(messages)-missing || more > doubles {
+		t.Errorf("of %d messages %d are missing, %d came more than once; %d others came", len(messages), missing, more, len(b.arrived)-len(messages)+missing)
+	}
+	t.Logf("%d messages, %d of them more than once", len(messages), more)
 }
