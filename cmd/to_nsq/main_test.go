@@ -4,10 +4,13 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -178,4 +181,50 @@ func TestSignal(t *testing.T) {
 	p.Stderr.Wait("connecting to nsqd")
 	p.Signal(syscall.SIGHUP)
 	p.ExpectExit(-1)
+}
+
+// A far nsqd, 50 ms away, does not make each message wait for the one before.
+func TestFarDestination(t *testing.T) {
+	nsqd := tooltest.StartNSQD(t, "")
+	const away = 50 * time.Millisecond
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var relaying sync.WaitGroup
+	relaying.Go(func() {
+		near, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", nsqd.TCPAddr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		relaying.Go(func() {
+			defer far.Close()
+			_, _ = io.Copy(far, near) // until the tool disconnects
+		})
+		defer near.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := far.Read(buf)
+			time.Sleep(away)
+			if _, writeErr := near.Write(buf[:n]); err != nil || writeErr != nil {
+				return
+			}
+		}
+	})
+	t.Cleanup(relaying.Wait)
+	t.Cleanup(func() { _ = listener.Close() })
+	const n = 1000
+	start := time.Now()
+	code, _, stderr := tooltest.Run(t, strings.Join(tooltest.Numbered("m", n), "\n"), "to_nsq", "--topic=t", "--nsqd-tcp-address="+listener.Addr().String())
+	if took := time.Since(start); code != 0 || took > n*away/10 {
+		t.Errorf("exit code %d after %v\n%s", code, took, stderr)
+	}
+	if got := nsqd.DrainAtLeast("t", "c", n); !slices.Equal(got, tooltest.Numbered("m", n)) {
+		t.Errorf("%d messages, or not in their order", len(got))
+	}
 }

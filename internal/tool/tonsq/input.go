@@ -64,16 +64,15 @@ func newLimiter(rate int64) *limiter {
 
 // wait waits until there is credit; it is false if ctx ends before.
 func (l *limiter) wait(ctx context.Context) bool {
-	step := max(time.Duration(float64(time.Second)/l.rate), 1)
 	for {
 		now := time.Now()
 		l.credit = min(l.credit+now.Sub(l.last).Seconds()*l.rate, l.rate)
 		l.last = now
-		if l.credit > 1-1e-9 {
+		if l.credit > 1-1e-6 { // rounding may leave a little less than 1
 			l.credit--
 			return ctx.Err() == nil
 		}
-		timer := time.NewTimer(step)
+		timer := time.NewTimer(time.Duration((1 - l.credit) / l.rate * float64(time.Second)))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
