@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -133,7 +134,7 @@ func TestKills(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			killNSQD := strings.HasPrefix(name, "nsqd")
 			t.Parallel()
-			nsqd := tooltest.StartNSQD(t, "", "--mem-queue-size=0", "--sync-every=1", "--msg-timeout=300ms")
+			nsqd := tooltest.StartNSQD(t, "", "--mem-queue-size=0", "--sync-every=1", "--msg-timeout=1s")
 			out, work := t.TempDir(), t.TempDir()
 			args := append([]string{"--topic=t", "--output-dir=" + out, "--sync-interval=50ms", "--nsqd-tcp-address=" + nsqd.TCPAddr,
 				"--consumer-opt=lookupd_poll_interval,50ms"}, flags...)
@@ -361,36 +362,22 @@ func TestDiskFull(t *testing.T) {
 	balance(t, out, messages, 0)
 }
 
-// Without the rights for a directory nothing is finished.
+// Where no file can be made nothing is finished.
 func TestFailures(t *testing.T) {
 	nsqd := tooltest.StartNSQD(t, "")
-	blocked := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+	nsqd.Publish("t", "a")
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(dir+"/file", nil, 0o600), os.Mkdir(dir+"/dir", 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	nsqd.Publish("t", "a")
-	for out, want := range map[string]string{
-		blocked:               `FATAL: \[t/nsq_to_file\] unable to create dir: mkdir .*\n$`,
-		filepath.Dir(blocked): `FATAL: \[t/nsq_to_file\] unable to open .*file: .*is a directory\n$`,
+	for _, tt := range []struct{ format, want string }{
+		{"file/x", `unable to create dir: mkdir .*/file: not a directory`},
+		{"dir", `unable to open .*/dir: open .*/dir: is a directory`},
 	} {
-		args := []string{"--topic=t", "--output-dir=" + out, "--filename-format=file/x", "--sync-interval=50ms", "--nsqd-tcp-address=" + nsqd.TCPAddr}
-		if out != blocked {
-			args[2] = "--filename-format=file"
-			_ = os.Remove(blocked)
-			if err := os.Mkdir(blocked, 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p := tooltest.Start(t, "nsq_to_file", args...)
+		p := tooltest.Start(t, "nsq_to_file", "--topic=t", "--output-dir="+dir, "--filename-format="+tt.format, "--sync-interval=50ms", "--nsqd-tcp-address="+nsqd.TCPAddr)
 		p.ExpectExit(1)
-		if !regexp.MustCompile(want).MatchString(p.Stderr.String()) {
-			t.Errorf("stderr lacks %s:\n%s", want, p.Stderr)
-		}
-		if err := os.RemoveAll(blocked); err == nil && out != blocked {
-			continue
-		}
-		if err := os.WriteFile(blocked, nil, 0o600); err != nil {
-			t.Fatal(err)
+		if !regexp.MustCompile(`FATAL: \[t/nsq_to_file\] ` + tt.want + `\n$`).MatchString(p.Stderr.String()) {
+			t.Errorf("stderr lacks %s:\n%s", tt.want, p.Stderr)
 		}
 	}
 	if c := nsqd.Channel("t", "nsq_to_file"); c.Depth+c.InFlight != 1 {
@@ -417,7 +404,7 @@ func TestStopIsIdle(t *testing.T) {
 		}
 		return nil
 	})
-	nsqd.Signal(syscall.SIGSTOP)
+	nsqd.Freeze()
 	p.Signal(syscall.SIGTERM)
 	p.Stderr.Wait("stopping")
 	const pause = 500 * time.Millisecond
@@ -426,7 +413,7 @@ func TestStopIsIdle(t *testing.T) {
 	if used := p.CPU() - before; used > pause/4 {
 		t.Errorf("%v of CPU time in %v", used, pause)
 	}
-	nsqd.Signal(syscall.SIGCONT)
+	nsqd.Thaw()
 	p.ExpectExit(0)
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 // SyncDir makes creations, renames and removals in dir survive a power loss. It
@@ -37,7 +38,7 @@ func MkdirAll(dir string, mode os.FileMode) error {
 		return err
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return errors.Join(err, &os.PathError{Op: "mkdir", Path: dir, Err: os.ErrExist})
+		return errors.Join(err, &os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR})
 	}
 	return SyncDir(parent)
 }

@@ -160,6 +160,9 @@ func (d *Daemon) Kill() error {
 	return nil
 }
 
+// Pid returns the id of the process.
+func (d *Daemon) Pid() int { return d.cmd.Process.Pid }
+
 // Signal sends the process a signal.
 func (d *Daemon) Signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
 

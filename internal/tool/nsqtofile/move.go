@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/nsq-suite/nsq/internal/durable"
 )
@@ -45,6 +46,7 @@ func copyTo(src, dst string) (err error) {
 	if _, err := os.Lstat(dst); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, &fs.PathError{Op: "copy", Path: dst, Err: fs.ErrExist})
 	}
+	removeLeft(dst)
 	tmp, err := os.OpenFile(fmt.Sprintf("%s.%d.tmp", dst, os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
@@ -54,6 +56,7 @@ func copyTo(src, dst string) (err error) {
 			err = errors.Join(err, removeErr)
 		}
 	}()
+	lockAlone(tmp)
 	_, err = io.Copy(tmp, in)
 	if err == nil {
 		err = tmp.Sync()
@@ -74,3 +77,21 @@ func copyTo(src, dst string) (err error) {
 	}
 	return os.Rename(tmp.Name(), dst)
 }
+
+// removeLeft removes copies to dst that a crash has interrupted; those that are being
+// made are locked.
+func removeLeft(dst string) {
+	left, _ := filepath.Glob(globEscape.Replace(dst) + ".*.tmp")
+	for _, path := range left {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if lockAlone(f) {
+			_ = os.Remove(path) // one that stays is in nobody's way
+		}
+		_ = f.Close()
+	}
+}
+
+var globEscape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`)

@@ -1,8 +1,10 @@
 package nsqtofile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,16 +41,20 @@ func (w *writer) recoverAll(pattern *regexp.Regexp) error {
 		if err != nil {
 			return err
 		}
-		if size == 0 {
-			w.infof("removing empty file %s", path)
+		relative, err := filepath.Rel(w.opts.workDir(), path)
+		if err != nil {
+			return err
+		}
+		moved, err := sameContent(path, filepath.Join(w.opts.OutputDir, relative))
+		if err != nil {
+			return err
+		}
+		if size == 0 || moved {
+			w.infof("removing %s, which is empty or was moved already", path)
 			if err := os.Remove(path); err != nil {
 				return err
 			}
 			return syncDir(filepath.Dir(path))
-		}
-		relative, err := filepath.Rel(w.opts.workDir(), path)
-		if err != nil {
-			return err
 		}
 		named, rev, _ := unrevise(pattern, filepath.ToSlash(relative))
 		if err := durable.MkdirAll(filepath.Dir(filepath.Join(w.opts.OutputDir, relative)), 0o770); err != nil {
@@ -56,6 +62,42 @@ func (w *writer) recoverAll(pattern *regexp.Regexp) error {
 		}
 		return w.moveToOutput(path, named, rev)
 	})
+}
+
+// sameContent says whether there is a file dst that holds what src holds: then the
+// crash came when src had been moved, and not removed yet.
+func sameContent(src, dst string) (bool, error) {
+	a, err := os.Open(src)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := os.Open(dst)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	sizeA, errA := sizeOf(a)
+	sizeB, errB := sizeOf(b)
+	if err := errors.Join(errA, errB); err != nil || sizeA != sizeB {
+		return false, err
+	}
+	bufA, bufB := make([]byte, bufferSize), make([]byte, bufferSize)
+	for {
+		n, errA := io.ReadFull(a, bufA)
+		m, errB := io.ReadFull(b, bufB)
+		switch {
+		case n != m || !bytes.Equal(bufA[:n], bufB[:m]):
+			return false, nil
+		case errors.Is(errA, io.EOF) || errors.Is(errA, io.ErrUnexpectedEOF):
+			return true, nil
+		case errA != nil || errB != nil:
+			return false, errors.Join(errA, errB)
+		}
+	}
 }
 
 // recoverNewest repairs the newest file: no other can have been open when a crash

@@ -2,6 +2,7 @@ package nsqtofile
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -154,6 +155,30 @@ func TestRecoverTakesOnlyWhatIsLeft(t *testing.T) {
 	entries, err := filepath.Glob(dir + "/*")
 	if err != nil || len(entries) != expectLeft {
 		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// A crash between the two steps of a move does not make two files of one.
+func TestCrashWithinMove(t *testing.T) {
+	for name, half := range map[string]func(src, dst string) error{
+		"linked": os.Link,
+		"copied": func(src, dst string) error {
+			data, err := os.ReadFile(src)
+			return errors.Join(err, os.WriteFile(dst, data, 0o600))
+		},
+	} {
+		b := newBench(t, func(o *Options) { o.WorkDir = filepath.Join(t.TempDir(), "w") })
+		path := filepath.Join(b.opts.WorkDir, "t.11-000000.log")
+		b.must(os.MkdirAll(b.opts.WorkDir, 0o700))
+		b.must(os.MkdirAll(b.opts.OutputDir, 0o700))
+		b.must(os.WriteFile(path, []byte(strings.Repeat("a\n", bufferSize)), 0o600))
+		b.must(half(path, filepath.Join(b.opts.OutputDir, "t.11-000000.log")))
+		b.must(os.WriteFile(filepath.Join(b.opts.WorkDir, "t.11-000001.log"), []byte("b\n"), 0o600))
+		b.must(os.WriteFile(filepath.Join(b.opts.OutputDir, "t.11-000001.log"), []byte("c\n"), 0o600))
+		b.reopen()
+		t.Log(name)
+		b.expect("t.11-000000.log", strings.Repeat("a,", bufferSize), "t.11-000001.log", "c,", "t.11-000002.log", "b,")
+		expectDir(t, b.opts.WorkDir)
 	}
 }
 

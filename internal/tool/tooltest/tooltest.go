@@ -148,14 +148,6 @@ func (n *NSQD) Stop() {
 	}
 }
 
-// Signal sends nsqd a signal.
-func (n *NSQD) Signal(s os.Signal) {
-	n.t.Helper()
-	if err := n.Daemon.Signal(s); err != nil {
-		n.t.Fatal(err)
-	}
-}
-
 // Publish publishes messages that have no newline.
 func (n *NSQD) Publish(topic string, messages ...string) {
 	n.t.Helper()
