@@ -1,6 +1,7 @@
 package nsq
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log"
@@ -126,6 +127,41 @@ type Config struct {
 	// token. The name of the option says the opposite: setting
 	// skip_lookupd_authorization to true sends it.
 	LookupdAuthorization bool `opt:"skip_lookupd_authorization" default:"true"`
+
+	// The fields from here on are not in the published client.
+
+	// Dialer makes the connections to nsqd, for example through a proxy; nil
+	// for a net.Dialer with LocalAddr. DialTimeout applies in any case.
+	Dialer Dialer
+
+	// TlsRequired asks for TLS, as TlsV1 does, and refuses an nsqd that does
+	// not offer it. TlsV1 alone goes on in plain text then, with a warning.
+	TlsRequired bool `opt:"tls_required"`
+
+	// AutoTouch sends TOUCH for every message that is not answered when half of
+	// its timeout is over, so that long handlers keep it. nsqd sets an end to
+	// that with its --max-msg-timeout.
+	AutoTouch bool `opt:"auto_touch"`
+
+	// RecoverPanics takes a handler's panic for an error, which is logged with
+	// its stack. Without it a panic ends the program.
+	RecoverPanics bool `opt:"recover_panics"`
+
+	// BackoffOnFailedFinish takes it for a failure in backoff when nsqd refuses
+	// a FIN: the message had timed out, so we are too slow.
+	BackoffOnFailedFinish bool `opt:"backoff_on_failed_finish"`
+
+	// DisconnectUnlisted closes the connection to an nsqd that was found through
+	// nsqlookupd and that two polls in a row, answered by every nsqlookupd, no
+	// longer name. What it has sent is handled first.
+	DisconnectUnlisted bool `opt:"disconnect_unlisted"`
+}
+
+// Dialer makes connections. *net.Dialer is one, and so are the dialers of
+// golang.org/x/net/proxy.
+type Dialer interface {
+	// DialContext connects to addr, "host:port", on network, which is "tcp".
+	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // NewConfig returns a Config with the default settings. Only this makes a

@@ -87,6 +87,12 @@ func TestConfigOptions(t *testing.T) {
 		"MaxMsgSize max_msg_size 0 0 -",
 		"AuthSecret auth_secret  - -",
 		"LookupdAuthorization skip_lookupd_authorization true - -",
+		// From here on our own.
+		"TlsRequired tls_required false - -",
+		"AutoTouch auto_touch false - -",
+		"RecoverPanics recover_panics false - -",
+		"BackoffOnFailedFinish backoff_on_failed_finish false - -",
+		"DisconnectUnlisted disconnect_unlisted false - -",
 	}
 	c := NewConfig()
 	c.ClientID, c.Hostname = "host", "host"
@@ -309,7 +315,7 @@ func TestConfigTLSFiles(t *testing.T) {
 	if len(c.TlsConfig.Certificates) != 1 || !c.TlsConfig.RootCAs.Equal(certs.pool) {
 		t.Errorf("got %+v", c.TlsConfig)
 	}
-	if c.TlsV1 || c.TlsConfig.MinVersion != tls.VersionTLS10 || c.TlsConfig.MaxVersion != tls.VersionTLS12 {
+	if c.TlsV1 || c.TlsConfig.MinVersion != tls.VersionTLS10 || c.TlsConfig.MaxVersion != 0 {
 		t.Errorf("TLS %t from %x to %x", c.TlsV1, c.TlsConfig.MinVersion, c.TlsConfig.MaxVersion)
 	}
 	c = NewConfig()

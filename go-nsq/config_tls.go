@@ -29,7 +29,7 @@ var tlsVersions = map[string]uint16{
 // tlsSettings returns TlsConfig, made if need be.
 func (c *Config) tlsSettings() *tls.Config {
 	if c.TlsConfig == nil {
-		c.TlsConfig = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12}
+		c.TlsConfig = &tls.Config{MinVersion: tls.VersionTLS10}
 	}
 	return c.TlsConfig
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -35,9 +36,11 @@ type Conn struct {
 	cmdChan         chan *Command    // TOUCH
 	msgResponseChan chan msgResponse // FIN, REQ
 	heartbeatChan   chan struct{}    // a heartbeat waits for its NOP
+	tooSlowChan     chan struct{}    // capacity 1: nsqd has refused a FIN
 	exitChan        chan int         // closed when the connection is to end
 	created         time.Time
 
+	owner   []slog.Attr // whose connection it is, for log lines; set before Connect
 	loggers levelLoggers
 
 	// Set once by Connect before the loops start.
@@ -45,6 +48,8 @@ type Conn struct {
 	msgTimeout time.Duration // negotiated
 
 	loops sync.WaitGroup // read loop and write loop
+
+	touches *touchList // nil without AutoTouch
 
 	lifeMu     sync.Mutex         // guards the five below; held for no I/O but closing
 	conn       *timedConn         // nil before the dial succeeded
@@ -66,6 +71,8 @@ type Conn struct {
 	lastTouchTime   atomic.Int64 // nanoseconds since 1970; 0 before the first
 	inFlight        atomic.Int64 // messages received and not answered
 	closing         atomic.Bool  // Close was called, or the connection failed
+	leaving         atomic.Bool  // CLS is or will be sent, RDY no more; set under Consumer.rdyMtx
+	idle            atomic.Bool  // no message for long; see Consumer.sharesLocked
 	dead            atomic.Bool  // nothing can be sent or received any more
 	reported        atomic.Bool  // OnIOError was called for a failed read or write
 }
@@ -84,10 +91,15 @@ func NewConn(addr string, config *Config, delegate ConnDelegate) *Conn {
 		cmdChan:         make(chan *Command),
 		msgResponseChan: make(chan msgResponse, answersQueued),
 		heartbeatChan:   make(chan struct{}, 1),
+		tooSlowChan:     make(chan struct{}, 1),
 		exitChan:        make(chan int),
 		created:         time.Now(),
+		owner:           []slog.Attr{addrAttr(addr)},
 	}
 	c.messageDelegate = &connMessageDelegate{c}
+	if config.AutoTouch {
+		c.touches = newTouchList()
+	}
 	c.maxRdyCount.Store(defaultMaxRdy)
 	return c
 }
@@ -109,15 +121,21 @@ func (c *Conn) SetLoggerLevel(lvl LogLevel) {
 	c.loggers.setLevel(lvl)
 }
 
-func (c *Conn) log(lvl LogLevel, line string, args ...interface{}) {
-	to, format := c.loggers.get(lvl)
-	if to == nil {
-		return
-	}
+// SetSlogger sends the log lines to l, as a message and attributes, addr among
+// them; l decides what is logged at all. nil silences them.
+func (c *Conn) SetSlogger(l *slog.Logger) {
+	c.loggers.setStructured(l)
+}
+
+func (c *Conn) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	c.loggers.emit(lvl, c.logHead, c.owner, msg, facts)
+}
+
+func (c *Conn) logHead(format string) string {
 	if format == "" {
 		format = "(%s)"
 	}
-	_ = to.Output(2, fmt.Sprintf("%-4s %s %s", lvl, fmt.Sprintf(format, c.addr), fmt.Sprintf(line, args...)))
+	return fmt.Sprintf(format, c.addr)
 }
 
 // String returns the address exactly as given to NewConn.
@@ -179,6 +197,12 @@ func (c *Conn) IsClosing() bool {
 	return c.closing.Load()
 }
 
+// takesNoRDY says whether the connection gets no messages any more: it is
+// closing, or nsqd is being asked to send no more.
+func (c *Conn) takesNoRDY() bool {
+	return c.closing.Load() || c.leaving.Load()
+}
+
 // Read reads into p, at most once from the socket, within ReadTimeout. Beside a
 // running read loop it steals its bytes.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -219,6 +243,16 @@ func (c *Conn) WriteCommand(cmd *Command) error {
 		_, err := cmd.WriteTo(out)
 		return err
 	}, true)
+}
+
+// WriteCommandWithContext is WriteCommand unless ctx has ended. A command that
+// is being written is limited by WriteTimeout alone: half of one would spoil the
+// connection.
+func (c *Conn) WriteCommandWithContext(ctx context.Context, cmd *Command) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.WriteCommand(cmd)
 }
 
 // writeCommands writes a batch of commands in order without flushing.
@@ -269,16 +303,23 @@ func (c *Conn) flushLocked() error {
 	return c.stream.Flush()
 }
 
+// toldRDY returns the RDY value that nsqd knows.
+func (c *Conn) toldRDY() int64 {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return c.rdySent
+}
+
 // writeRDY tells nsqd the RDY value last recorded unless it knows it. Whoever
 // comes last writes the newest value, so updates that overlap need no order.
 func (c *Conn) writeRDY() error {
 	return c.write(func(out *bufio.Writer) error {
 		rdy := c.rdyCount.Load()
-		if rdy == c.rdySent {
+		if rdy == c.rdySent || c.leaving.Load() {
 			return nil
 		}
 		c.rdySent = rdy
-		c.log(LogLevelDebug, "RDY %d", rdy)
+		c.log(LogLevelDebug, "sending RDY", slog.Int64("rdy", rdy))
 		_, err := Ready(int(rdy)).WriteTo(out)
 		return err
 	}, true)

@@ -1,6 +1,9 @@
 package nsq
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // How a connection ends:
 //
@@ -47,7 +50,7 @@ func (c *Conn) Close() error {
 func (c *Conn) fail(err error) {
 	c.dead.Store(true)
 	if !c.reported.Swap(true) && !c.hasExited() {
-		c.log(LogLevelError, "IO error - %s", err)
+		c.log(LogLevelError, "IO error", errAttr(err))
 		c.delegate.OnIOError(c, err)
 	}
 	c.close()
@@ -93,7 +96,7 @@ func (c *Conn) abandonMessages() {
 		}
 		return
 	}
-	c.log(LogLevelWarning, "closing, %d messages were not answered in time", c.inFlight.Load())
+	c.log(LogLevelWarning, "closing, messages were not answered in time", slog.Int64("in_flight", c.inFlight.Load()))
 	c.close()
 }
 
@@ -123,6 +126,7 @@ func (c *Conn) waitForCleanup() {
 		_ = c.conn.Close() // frees a loop that is stuck in it
 	}
 	c.loops.Wait()
+	c.dropAnswers()
 	if !c.dead.Load() {
 		c.endStream()
 	}

@@ -2,11 +2,13 @@ package nsq
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 )
@@ -41,10 +43,33 @@ type identifyAnswer struct {
 // A failed dial returns the error of net.Dialer, a failed negotiation
 // ErrIdentify. After an error the caller must call Close.
 func (c *Conn) Connect() (*IdentifyResponse, error) {
-	socket, err := c.dial()
+	return c.ConnectWithContext(context.Background())
+}
+
+// ConnectWithContext is Connect, given up with the error of ctx when that ends.
+func (c *Conn) ConnectWithContext(ctx context.Context) (*IdentifyResponse, error) {
+	answer, err := c.connect(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return answer, err
+}
+
+func (c *Conn) connect(ctx context.Context) (*IdentifyResponse, error) {
+	socket, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = socket.Close() }) // ends the handshake
+	answer, err := c.handshake(socket)
+	if !stop() || err != nil {
+		return nil, cmp.Or(err, ctx.Err())
+	}
+	return answer, c.start()
+}
+
+// handshake negotiates. The caller starts the loops.
+func (c *Conn) handshake(socket *timedConn) (*IdentifyResponse, error) {
 	c.setStream(stream{Reader: socket, Writer: socket})
 	if err := c.writeMagic(); err != nil {
 		return nil, fmt.Errorf("[%s] failed to write magic - %w", c.addr, err)
@@ -65,12 +90,12 @@ func (c *Conn) Connect() (*IdentifyResponse, error) {
 			return nil, err
 		}
 	}
-	return answer, c.start()
+	return answer, nil
 }
 
-// dial connects the socket. Close ends it.
-func (c *Conn) dial() (*timedConn, error) {
-	ctx, cancel := context.WithCancel(context.Background())
+// dial connects the socket. The end of ctx and Close end it.
+func (c *Conn) dial(ctx context.Context) (*timedConn, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	c.lifeMu.Lock()
@@ -81,8 +106,7 @@ func (c *Conn) dial() (*timedConn, error) {
 	c.cancelDial = cancel
 	c.lifeMu.Unlock()
 
-	dialer := net.Dialer{Timeout: c.config.DialTimeout, LocalAddr: c.config.LocalAddr}
-	socket, err := dialer.DialContext(ctx, "tcp", c.addr)
+	socket, err := c.dialer().DialContext(ctx, "tcp", c.addr)
 
 	c.lifeMu.Lock()
 	defer c.lifeMu.Unlock()
@@ -100,6 +124,29 @@ func (c *Conn) dial() (*timedConn, error) {
 		return nil, ErrClosing
 	}
 	return c.conn, nil
+}
+
+// dialer is that of the config, with its timeout.
+func (c *Conn) dialer() Dialer {
+	if c.config.Dialer == nil {
+		return &net.Dialer{Timeout: c.config.DialTimeout, LocalAddr: c.config.LocalAddr}
+	}
+	if c.config.DialTimeout <= 0 {
+		return c.config.Dialer
+	}
+	return limitedDialer{c.config.Dialer, c.config.DialTimeout}
+}
+
+// limitedDialer is a Dialer with a timeout.
+type limitedDialer struct {
+	Dialer
+	timeout time.Duration
+}
+
+func (d limitedDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	return d.Dialer.DialContext(ctx, network, addr)
 }
 
 // setStream makes s what we read from and write to.
@@ -155,7 +202,7 @@ func (c *Conn) identify() (*IdentifyResponse, error) {
 		c.msgTimeout = defaultMsgTimeout
 	}
 	if data[0] != '{' {
-		return nil, nil
+		return nil, c.checkTLSOffered(false)
 	}
 	return c.negotiated(data)
 }
@@ -166,19 +213,36 @@ func (c *Conn) negotiated(data []byte) (*IdentifyResponse, error) {
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return nil, ErrIdentify{err.Error()}
 	}
-	c.log(LogLevelDebug, "IDENTIFY response: %+v", answer)
+	c.log(LogLevelDebug, "IDENTIFY response", slog.Any("response", answer))
 
 	c.maxRdyCount.Store(answer.MaxRdyCount)
 	if answer.MsgTimeoutMs > 0 {
 		c.msgTimeout = time.Duration(answer.MsgTimeoutMs) * time.Millisecond
 	}
-	if c.config.TlsV1 && !answer.TLSv1 {
-		c.log(LogLevelWarning, "nsqd does not offer TLS, the connection is not encrypted")
+	if err := c.checkTLSOffered(answer.TLSv1); err != nil {
+		return nil, err
 	}
 	if err := c.upgrade(&answer.IdentifyResponse); err != nil {
 		return nil, ErrIdentify{err.Error()}
 	}
 	return &answer.IdentifyResponse, nil
+}
+
+func (c *Conn) wantsTLS() bool {
+	return c.config.TlsV1 || c.config.TlsRequired
+}
+
+// checkTLSOffered refuses a connection that would not be encrypted though it
+// must be, and warns if it only should be.
+func (c *Conn) checkTLSOffered(offered bool) error {
+	switch {
+	case offered || !c.wantsTLS():
+		return nil
+	case c.config.TlsRequired:
+		return ErrIdentify{"nsqd does not offer TLS, which is required"}
+	}
+	c.log(LogLevelWarning, "nsqd does not offer TLS, the connection is not encrypted")
+	return nil
 }
 
 // identifyParams returns the body of IDENTIFY. All keys are always present.
@@ -191,7 +255,7 @@ func (c *Conn) identifyParams() map[string]interface{} {
 		"long_id":               config.Hostname,
 		"user_agent":            config.UserAgent,
 		"feature_negotiation":   true,
-		"tls_v1":                config.TlsV1,
+		"tls_v1":                c.wantsTLS(),
 		"deflate":               config.Deflate,
 		"snappy":                config.Snappy,
 		"deflate_level":         config.DeflateLevel,
@@ -301,8 +365,8 @@ func (c *Conn) authenticate() error {
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return err
 	}
-	c.log(LogLevelInfo, "Auth accepted. Identity: %q %s Permissions: %d",
-		answer.Identity, answer.IdentityUrl, answer.PermissionCount)
+	c.log(LogLevelInfo, "auth accepted", slog.String("identity", answer.Identity),
+		slog.String("identity_url", answer.IdentityUrl), slog.Int64("permissions", answer.PermissionCount))
 	return nil
 }
 

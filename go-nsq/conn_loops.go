@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -37,11 +38,12 @@ func (c *Conn) handleFrame(f frame) {
 	case FrameTypeMessage:
 		c.handleMessage(f.message)
 	case FrameTypeError:
-		c.log(LogLevelError, "protocol error - %s", f.data)
+		c.log(LogLevelError, "protocol error", slog.String("err", string(f.data)))
+		c.handleRefusal(f.data)
 		c.delegate.OnError(c, f.data)
 	default:
 		err := fmt.Errorf("unknown frame type %d", f.frameType)
-		c.log(LogLevelError, "IO error - %s", err)
+		c.log(LogLevelError, "IO error", errAttr(err))
 		c.delegate.OnIOError(c, err)
 	}
 }
@@ -57,6 +59,30 @@ func (c *Conn) handleHeartbeat() {
 	}
 }
 
+// handleRefusal looks whether an error frame refuses an answer to a message. What
+// follows in backoff is left to the write loop, as it sends RDY.
+func (c *Conn) handleRefusal(data []byte) {
+	failure, ok := answerFailed(c.addr, data)
+	if !ok {
+		return
+	}
+	c.touches.removeID(failure.ID)
+	c.tellAnswerFailed(failure)
+	if failure.Command == "FIN" && c.config.BackoffOnFailedFinish {
+		select {
+		case c.tooSlowChan <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// tellAnswerFailed tells the delegate if it wants to know.
+func (c *Conn) tellAnswerFailed(failure AnswerFailure) {
+	if d, ok := c.delegate.(interface{ onAnswerFailed(AnswerFailure) }); ok {
+		d.onAnswerFailed(failure)
+	}
+}
+
 func (c *Conn) handleMessage(m *Message) {
 	if c.closing.Load() {
 		return // nsqd sends it to someone else once we are gone
@@ -65,6 +91,7 @@ func (c *Conn) handleMessage(m *Message) {
 	m.NSQDAddress = c.addr
 	c.inFlight.Add(1)
 	c.lastMessageTime.Store(time.Now().UnixNano())
+	c.touches.renew(m)
 	c.delegate.OnMessage(c, m)
 }
 
@@ -74,7 +101,7 @@ func (c *Conn) readFailed(err error) {
 	switch {
 	case c.conn.readStopped.Load():
 		if pending := c.inFlight.Load(); pending > 0 {
-			c.log(LogLevelWarning, "delaying close, %d outstanding messages", pending)
+			c.log(LogLevelWarning, "delaying close, messages are outstanding", slog.Int64("in_flight", pending))
 			c.abandonLater()
 			return
 		}
@@ -121,23 +148,52 @@ func (c *Conn) onMessageRequeue(m *Message, delay time.Duration, backoff bool) {
 // respond hands an answer to the write loop; after the end of the connection
 // there is nobody to send it to.
 func (c *Conn) respond(resp msgResponse) {
+	c.touches.remove(resp.msg)
 	select {
 	case c.msgResponseChan <- resp:
+		if c.hasExited() {
+			c.dropAnswers() // the write loop may have gone before it came
+		}
 	case <-c.exitChan:
-		c.log(LogLevelWarning, "dropping the answer to %s, the connection is closed", resp.msg.ID[:])
+		c.dropAnswer(resp.msg, commandName(resp.kind))
 	}
+}
+
+// dropAnswers drops the answers that are queued: nobody writes them any more.
+func (c *Conn) dropAnswers() {
+	for {
+		select {
+		case resp := <-c.msgResponseChan:
+			c.dropAnswer(resp.msg, commandName(resp.kind))
+		default:
+			return
+		}
+	}
+}
+
+func (c *Conn) dropAnswer(m *Message, command string) {
+	c.log(LogLevelWarning, "dropping an answer, the connection is closed", idAttr(m), slog.String("command", command))
+	c.tellAnswerFailed(AnswerFailure{Address: c.addr, Command: command, ID: m.ID, Err: ErrNotConnected})
 }
 
 func (c *Conn) onMessageTouch(m *Message) {
 	c.lastTouchTime.Store(time.Now().UnixNano())
+	c.touches.renew(m)
 	select {
 	case c.cmdChan <- Touch(m.ID):
 	case <-c.exitChan:
+		c.dropAnswer(m, "TOUCH")
 	}
 }
 
 // writeLoop writes what handlers answer until the connection ends.
 func (c *Conn) writeLoop() {
+	var touch <-chan time.Time // never without AutoTouch
+	if c.touches != nil {
+		ticker := time.NewTicker(max(c.msgTimeout/touchesPerTimeout, time.Millisecond))
+		defer ticker.Stop()
+		touch = ticker.C
+	}
 	for {
 		var err error
 		select {
@@ -146,6 +202,10 @@ func (c *Conn) writeLoop() {
 			return
 		case <-c.heartbeatChan:
 			err = c.WriteCommand(Nop())
+		case <-touch:
+			err = c.touchDue()
+		case <-c.tooSlowChan:
+			c.delegate.OnBackoff(c)
 		case cmd := <-c.cmdChan:
 			err = c.WriteCommand(cmd)
 		case resp := <-c.msgResponseChan:
@@ -186,11 +246,15 @@ func (c *Conn) writeResponses(resp msgResponse) error {
 // the room this one leaves.
 func (c *Conn) announce(resp msgResponse) {
 	if c.loggers.enabled(LogLevelDebug) {
-		c.log(LogLevelDebug, "%s", appendResponse(nil, resp))
+		c.log(LogLevelDebug, "answering", idAttr(resp.msg), slog.String("command", commandName(resp.kind)), slog.Duration("delay", resp.delay))
 	}
 	switch resp.kind {
 	case kindFinish:
 		c.delegate.OnMessageFinished(c, resp.msg)
+		if resp.msg.discarded {
+			c.delegate.OnContinue(c)
+			return
+		}
 		c.delegate.OnResume(c)
 	case kindRequeue:
 		c.delegate.OnMessageRequeued(c, resp.msg)
@@ -199,6 +263,13 @@ func (c *Conn) announce(resp msgResponse) {
 		c.delegate.OnMessageRequeued(c, resp.msg)
 		c.delegate.OnContinue(c)
 	}
+}
+
+func commandName(k kind) string {
+	if k == kindFinish {
+		return "FIN"
+	}
+	return "REQ"
 }
 
 // appendResponse appends the FIN or REQ for resp.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -324,7 +325,7 @@ func TestLogging(t *testing.T) {
 	l, only := new(lineLogger), new(lineLogger)
 	c.SetLogger(l, LogLevelInfo, "")
 	c.log(LogLevelDebug, "not wanted")
-	c.log(LogLevelInfo, "hello %d", 1)
+	c.log(LogLevelInfo, "hello", slog.Int("n", 1))
 	c.SetLoggerForLevel(only, LogLevelError, "<%s>")
 	c.SetLoggerForLevel(only, 99, "no such level")
 	c.log(LogLevelError, "bad")
@@ -332,7 +333,7 @@ func TestLogging(t *testing.T) {
 	c.log(LogLevelDebug, "wanted")
 	c.SetLogger(nil, LogLevelDebug, "")
 	c.log(LogLevelError, "silenced")
-	if want := []string{"INF  (addr:1) hello 1", "DBG  (addr:1) wanted"}; !slices.Equal(l.lines, want) {
+	if want := []string{"INF  (addr:1) hello n=1", "DBG  (addr:1) wanted"}; !slices.Equal(l.lines, want) {
 		t.Errorf("got %q, want %q", l.lines, want)
 	}
 	if want := []string{"ERR  <addr:1> bad"}; !slices.Equal(only.lines, want) {
@@ -348,7 +349,7 @@ func TestLogging(t *testing.T) {
 	w.id = 12
 	w.SetLogger(lines, LogLevelInfo)
 	w.SetLoggerForLevel(nil, LogLevelError)
-	w.log(LogLevelInfo, "(%s) stopping", w)
+	w.log(LogLevelInfo, "stopping")
 	w.log(LogLevelError, "silenced")
 	if want := []string{"INF    7 [t/ch] stopping...", "INF   12 (addr:1) stopping"}; !slices.Equal(lines.lines, want) {
 		t.Errorf("got %q, want %q", lines.lines, want)

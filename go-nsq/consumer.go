@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,39 +16,11 @@ import (
 // consumerStopTimeout is how long Stop waits for nsqd and for handlers.
 const consumerStopTimeout = 30 * time.Second
 
-// maxFirstReconnectDelay is the longest wait before the first attempt to get a
-// lost connection back; LookupdPollInterval may be shorter.
-const maxFirstReconnectDelay = time.Second
-
 // errConsumerStopped and errNoHandlers are returned by the ConnectTo methods.
 var (
 	errConsumerStopped = errors.New("consumer stopped")
 	errNoHandlers      = errors.New("no handlers")
 )
-
-// Handler handles the messages of a Consumer.
-type Handler interface {
-	// HandleMessage handles a message. Returning nil finishes it, an error
-	// requeues it, unless the message's DisableAutoResponse was called. It runs
-	// on several goroutines if the handler was added with a concurrency.
-	HandleMessage(message *Message) error
-}
-
-// HandlerFunc is a function as a Handler.
-type HandlerFunc func(message *Message) error
-
-// HandleMessage calls h.
-func (h HandlerFunc) HandleMessage(m *Message) error {
-	return h(m)
-}
-
-// FailedMessageLogger is a Handler that wants to see the messages that are
-// given up because of MaxAttempts.
-type FailedMessageLogger interface {
-	// LogFailedMessage is called before the message is finished. It may answer
-	// the message itself.
-	LogFailedMessage(message *Message)
-}
 
 // DiscoveryFilter chooses among the nsqds that nsqlookupd names; see
 // SetBehaviorDelegate.
@@ -57,19 +29,11 @@ type DiscoveryFilter interface {
 	Filter([]string) []string
 }
 
-// ConsumerStats are the counters of a Consumer.
-type ConsumerStats struct {
-	MessagesReceived uint64
-	MessagesFinished uint64
-	MessagesRequeued uint64
-	Connections      int // established ones, those being closed included
-}
-
 // Consumer receives the messages of a channel from any number of nsqds, given
 // directly or found through nsqlookupd, and hands them to its handlers.
 //
-// Lock order: rdyMtx, then mtx, then the locks of a Conn. No lock is held while
-// anything is sent or a handler runs.
+// Lock order: rdySendMtx, then rdyMtx, then mtx, then the locks of a Conn. No
+// lock but rdySendMtx is held while anything is sent, none while a handler runs.
 type Consumer struct {
 	// Set once by NewConsumer.
 	id               int64
@@ -77,7 +41,9 @@ type Consumer struct {
 	channel          string
 	config           Config
 	incomingMessages *messageQueue
+	hooks            ConsumerHooks // before connecting
 	recheckChan      chan struct{} // capacity 1: ask nsqlookupd soon
+	wakeRDYChan      chan struct{} // capacity 1: a connection that was idle has got a message
 	exitChan         chan int      // closed when the loops are to end
 	ctx              context.Context
 	cancel           context.CancelFunc // with exitChan
@@ -90,6 +56,8 @@ type Consumer struct {
 	messagesReceived atomic.Uint64
 	messagesFinished atomic.Uint64
 	messagesRequeued atomic.Uint64
+	messagesGivenUp  atomic.Uint64
+	answersFailed    atomic.Uint64
 	runningHandlers  atomic.Int32
 	stopFlag         atomic.Bool // set under mtx
 	exitOnce         sync.Once
@@ -97,23 +65,26 @@ type Consumer struct {
 	mtx                sync.RWMutex     // guards the group below; held for no I/O
 	pendingConnections map[string]*Conn // being made
 	connections        map[string]*Conn
-	nsqdTCPAddrs       []string // to be kept connected, unless nsqlookupd sees to it
+	joined             map[*Conn]time.Time
+	leaveTimers        map[*Conn]*time.Timer // end the wait for CLOSE_WAIT
+	nsqdTCPAddrs       []string              // to be kept connected, in the order they became known
+	nsqds              map[string]*nsqdAddr  // what is known of those
 	lookupdHTTPAddrs   []string
-	lookupdQueryIndex  int
 	lookupdHTTPClient  *http.Client
 	ownHTTPClient      bool // we made it
 	behaviorDelegate   interface{}
 	connected          bool        // handlers can no longer be added
 	stopTimer          *time.Timer // ends the wait of Stop
 
+	rdySendMtx sync.Mutex // makes a change of RDY and telling nsqd one step; see changeRDY
+
 	rdyMtx               sync.Mutex // guards the group below and all RDY counts; held for no I/O
 	maxInFlight          int64
 	totalRdyInFlight     int64
 	rdyRetryTimers       map[string]*time.Timer
 	needRDYRedistributed bool
-	backoffPaused        bool        // no connection has RDY
-	backoffTimer         *time.Timer // ends the pause
-	rng                  *rand.Rand
+	backoffPaused        bool         // no connection has RDY
+	backoffTimer         *time.Timer  // ends the pause
 	backoffLevel         atomic.Int32 // 0 outside backoff; changes under rdyMtx
 
 	wg sync.WaitGroup // rdyLoop, lookupdLoop, reconnects
@@ -140,15 +111,18 @@ func NewConsumer(topic string, channel string, config *Config) (*Consumer, error
 		config:             *config,
 		incomingMessages:   newMessageQueue(),
 		recheckChan:        make(chan struct{}, 1),
+		wakeRDYChan:        make(chan struct{}, 1),
 		exitChan:           make(chan int),
 		ctx:                ctx,
 		cancel:             cancel,
 		StopChan:           make(chan int),
 		pendingConnections: make(map[string]*Conn),
 		connections:        make(map[string]*Conn),
+		joined:             make(map[*Conn]time.Time),
+		leaveTimers:        make(map[*Conn]*time.Timer),
+		nsqds:              make(map[string]*nsqdAddr),
 		maxInFlight:        int64(config.MaxInFlight),
 		rdyRetryTimers:     make(map[string]*time.Timer),
-		rng:                rand.New(rand.NewSource(time.Now().UnixNano())),
 	}
 	// A strategy shared with other consumers would not be safe, and would see
 	// later changes of the caller's Config.
@@ -156,18 +130,6 @@ func NewConsumer(topic string, channel string, config *Config) (*Consumer, error
 	r.loggers.setDefault()
 	r.wg.Go(r.rdyLoop)
 	return r, nil
-}
-
-// Stats returns the current counters.
-func (r *Consumer) Stats() *ConsumerStats {
-	r.mtx.RLock()
-	defer r.mtx.RUnlock()
-	return &ConsumerStats{
-		MessagesReceived: r.messagesReceived.Load(),
-		MessagesFinished: r.messagesFinished.Load(),
-		MessagesRequeued: r.messagesRequeued.Load(),
-		Connections:      len(r.connections),
-	}
 }
 
 // conns returns the connections in the order of their addresses.
@@ -199,10 +161,23 @@ func (r *Consumer) SetLoggerLevel(lvl LogLevel) {
 	r.loggers.setLevel(lvl)
 }
 
-func (r *Consumer) log(lvl LogLevel, line string, args ...interface{}) {
-	if to, _ := r.loggers.get(lvl); to != nil {
-		_ = to.Output(2, fmt.Sprintf("%-4s %3d [%s/%s] %s", lvl, r.id, r.topic, r.channel, fmt.Sprintf(line, args...)))
-	}
+// SetSlogger sends the log lines to l, as a message and attributes (client,
+// topic, channel, addr, err and others); l decides what is logged at all. nil
+// silences them. It affects connections made afterwards.
+func (r *Consumer) SetSlogger(l *slog.Logger) {
+	r.loggers.setStructured(l)
+}
+
+func (r *Consumer) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	r.loggers.emit(lvl, r.logHead, r.logOwner(), msg, facts)
+}
+
+func (r *Consumer) logHead(string) string {
+	return fmt.Sprintf("%3d [%s/%s]", r.id, r.topic, r.channel)
+}
+
+func (r *Consumer) logOwner() []slog.Attr {
+	return []slog.Attr{slog.Int64("client", r.id), slog.String("topic", r.topic), slog.String("channel", r.channel)}
 }
 
 // SetBehaviorDelegate sets cb, which must be a DiscoveryFilter; anything else
@@ -216,82 +191,6 @@ func (r *Consumer) SetBehaviorDelegate(cb interface{}) {
 	r.behaviorDelegate = cb
 }
 
-// AddHandler adds a handler for one message at a time. Handlers compete for
-// messages. It panics once the Consumer has been told to connect.
-func (r *Consumer) AddHandler(handler Handler) {
-	r.AddConcurrentHandlers(handler, 1)
-}
-
-// AddConcurrentHandlers adds a handler for up to concurrency messages at a
-// time, each on a goroutine of its own. MaxInFlight limits how many there are.
-// It panics once the Consumer has been told to connect.
-func (r *Consumer) AddConcurrentHandlers(handler Handler, concurrency int) {
-	r.mtx.RLock()
-	connected := r.connected
-	r.mtx.RUnlock()
-	if connected {
-		panic("already connected")
-	}
-	r.runningHandlers.Add(int32(concurrency))
-	for range concurrency {
-		go r.handlerLoop(handler) // ends when incomingMessages is closed; exit is called after the last
-	}
-}
-
-func (r *Consumer) handlerLoop(handler Handler) {
-	r.log(LogLevelDebug, "starting Handler")
-	for {
-		m, ok := r.incomingMessages.pop()
-		if !ok {
-			break
-		}
-		if !connectionLost(m) {
-			r.handle(handler, m)
-		}
-	}
-	r.log(LogLevelDebug, "stopping Handler")
-	if r.runningHandlers.Add(-1) == 0 {
-		r.exit()
-	}
-}
-
-// connectionLost says whether the connection a message came from is gone. nsqd
-// will deliver the message again, and nobody would see our answer.
-func connectionLost(m *Message) bool {
-	d, ok := m.Delegate.(*connMessageDelegate)
-	return ok && d.c.hasExited()
-}
-
-func (r *Consumer) handle(handler Handler, m *Message) {
-	if r.giveUp(handler, m) {
-		m.Finish()
-		return
-	}
-	err := handler.HandleMessage(m)
-	if err != nil {
-		r.log(LogLevelError, "Handler returned error (%s) for msg %s", err, m.ID[:])
-	}
-	switch {
-	case m.IsAutoResponseDisabled():
-	case err != nil:
-		m.Requeue(defaultRequeueDelay)
-	default:
-		m.Finish()
-	}
-}
-
-// giveUp says whether m has been attempted too often, and tells the handler.
-func (r *Consumer) giveUp(handler Handler, m *Message) bool {
-	if r.config.MaxAttempts == 0 || m.Attempts <= r.config.MaxAttempts {
-		return false
-	}
-	r.log(LogLevelWarning, "msg %s attempted %d times, giving up", m.ID[:], m.Attempts)
-	if failed, ok := handler.(FailedMessageLogger); ok {
-		failed.LogFailedMessage(m)
-	}
-	return true
-}
-
 // Stop ends the Consumer for good, without waiting: StopChan is closed when it
 // is done. nsqd is asked to send no more messages; those it has sent are
 // handled and answered. After 30 s StopChan is closed in any case. A second
@@ -302,10 +201,7 @@ func (r *Consumer) Stop() {
 		r.mtx.Unlock()
 		return
 	}
-	r.stopTimer = time.AfterFunc(consumerStopTimeout, func() {
-		r.log(LogLevelWarning, "stopped after %s, not everything was answered", consumerStopTimeout)
-		r.exit()
-	})
+	r.stopTimer = time.AfterFunc(consumerStopTimeout, r.stopAnyway)
 	pending := make([]*Conn, 0, len(r.pendingConnections))
 	for _, c := range r.pendingConnections {
 		pending = append(pending, c)
@@ -322,10 +218,20 @@ func (r *Consumer) Stop() {
 		return
 	}
 	for _, c := range conns {
-		if err := c.WriteCommand(StartClose()); err != nil {
-			r.log(LogLevelError, "(%s) error sending CLS - %s", c, err)
-		}
+		r.startLeaving(c)
 	}
+}
+
+// stopAnyway ends the Consumer though handlers are still busy, or nsqds silent.
+// What a handler answers later is still sent, unless its message has timed out.
+func (r *Consumer) stopAnyway() {
+	r.log(LogLevelWarning, "stopped, not everything was answered", slog.Duration("after", consumerStopTimeout))
+	for _, c := range r.conns() {
+		c.touches.stop()
+		_ = c.Close() // its end is told by OnClose
+	}
+	r.incomingMessages.close()
+	r.exit()
 }
 
 // stopHandlers lets the handlers finish what has arrived and end.
@@ -354,11 +260,14 @@ func (r *Consumer) exit() {
 	})
 }
 
-// goUnlessStopped starts f as one of the goroutines exit waits for.
-func (r *Consumer) goUnlessStopped(f func()) {
+// goUnlessStopped starts f as one of the goroutines exit waits for, and says
+// whether it did.
+func (r *Consumer) goUnlessStopped(f func()) bool {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	if !r.stopFlag.Load() {
-		r.wg.Go(f)
+	if r.stopFlag.Load() {
+		return false
 	}
+	r.wg.Go(f)
+	return true
 }

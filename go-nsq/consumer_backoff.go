@@ -1,6 +1,11 @@
 package nsq
 
-import "time"
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
 
 // Backoff: a failure raises the level and pauses the Consumer: all connections
 // get RDY 0. After the pause one of them gets RDY 1, and its message is a probe:
@@ -10,6 +15,9 @@ import "time"
 
 // resumeRetryDelay is how much longer a pause lasts that no connection can end.
 const resumeRetryDelay = time.Second
+
+// errNoConnection is why a pause cannot end.
+var errNoConnection = errors.New("no connection")
 
 // backoffSignal is what the answer to a message says about our health.
 type backoffSignal int
@@ -34,30 +42,45 @@ func (r *Consumer) startStopContinueBackoff(signal backoffSignal) {
 	if signal != backoffFlag && r.backoffLevel.Load() == 0 {
 		return // the usual case, without a lock
 	}
-	r.rdyMtx.Lock()
-	if r.backoffPaused {
-		r.rdyMtx.Unlock()
+	r.rdySendMtx.Lock()
+	defer r.rdySendMtx.Unlock()
+	before, level, counts := r.countSignal(signal)
+	if !counts {
 		return
 	}
-	before := r.backoffLevel.Load()
-	level := r.nextBackoffLevel(before, signal)
-	r.backoffLevel.Store(level)
 	if level == 0 {
-		r.rdyMtx.Unlock()
-		if before > 0 {
-			r.log(LogLevelWarning, "exiting backoff, returning all to RDY %d", r.getMaxInFlight())
-			r.shareRDY(nil)
-		}
+		r.log(LogLevelWarning, "exiting backoff, all get their RDY", slog.Int64("max_in_flight", r.getMaxInFlight()))
+		r.tellBackoff(0, 0)
+		r.changeRDYSending(func() ([]*Conn, []refusal) { return r.shareRDYLocked(nil) })
 		return
 	}
-	r.backoffPaused = true
 	pause := min(r.config.BackoffStrategy.Calculate(int(level)), r.config.MaxBackoffDuration)
-	changed := r.clearRDYLocked()
-	r.rdyMtx.Unlock()
-
-	r.log(LogLevelWarning, "backing off for %s (backoff level %d), setting all to RDY 0", pause, level)
-	r.sendRDY(changed...)
+	r.log(LogLevelWarning, "backing off, setting all to RDY 0",
+		slog.Duration("pause", pause), slog.Int("level", int(level)), slog.Int("before", int(before)))
+	r.tellBackoff(level, pause)
+	r.changeRDYSending(func() ([]*Conn, []refusal) { return r.clearRDYLocked(), nil })
 	r.backoff(pause)
+}
+
+// countSignal changes the level as signal says, and begins a pause unless the
+// new one is 0. It is false if the signal changes nothing.
+func (r *Consumer) countSignal(signal backoffSignal) (before, level int32, counts bool) {
+	r.rdyMtx.Lock()
+	defer r.rdyMtx.Unlock()
+	before = r.backoffLevel.Load()
+	if r.backoffPaused {
+		return before, before, false
+	}
+	level = r.nextBackoffLevel(before, signal)
+	r.backoffLevel.Store(level)
+	r.backoffPaused = level > 0
+	return before, level, level > 0 || before > 0
+}
+
+func (r *Consumer) tellBackoff(level int32, pause time.Duration) {
+	if r.hooks.Backoff != nil {
+		r.hooks.Backoff(int(level), pause)
+	}
 }
 
 // nextBackoffLevel is the level after a signal. A level whose pause would
@@ -86,31 +109,30 @@ func (r *Consumer) backoff(d time.Duration) {
 
 // resume ends the pause with a probe: RDY 1 for a connection chosen at random.
 func (r *Consumer) resume() {
-	r.rdyMtx.Lock()
-	conns := r.conns()
-	if r.stopFlag.Load() {
+	var probe *Conn
+	var err error
+	r.changeRDY(func() ([]*Conn, []refusal) {
+		if r.stopFlag.Load() {
+			r.backoffPaused = false
+			return nil, nil
+		}
+		conns := r.rdyConns()
+		if len(conns) == 0 {
+			err = errNoConnection
+			return nil, nil
+		}
+		probe = conns[rand.IntN(len(conns))]
+		if err = r.updateRDYLocked(probe, 1); err != nil {
+			return nil, nil
+		}
 		r.backoffPaused = false
-		r.rdyMtx.Unlock()
-		return
-	}
-	if len(conns) == 0 {
-		r.rdyMtx.Unlock()
-		r.log(LogLevelWarning, "no connection available to resume, backing off for %s", resumeRetryDelay)
+		return []*Conn{probe}, nil
+	})
+	switch {
+	case err != nil:
+		r.log(LogLevelWarning, "cannot resume with RDY 1, backing off", slog.Duration("pause", resumeRetryDelay), errAttr(err))
 		r.backoff(resumeRetryDelay)
-		return
+	case probe != nil:
+		r.log(LogLevelWarning, "backoff timeout expired, sent RDY 1", addrAttr(probe.addr))
 	}
-	c := conns[r.rng.Intn(len(conns))]
-	err := r.updateRDYLocked(c, 1)
-	if err == nil {
-		r.backoffPaused = false
-	}
-	r.rdyMtx.Unlock()
-
-	if err != nil {
-		r.log(LogLevelWarning, "(%s) error resuming RDY 1 - %s, backing off for %s", c, err, resumeRetryDelay)
-		r.backoff(resumeRetryDelay)
-		return
-	}
-	r.log(LogLevelWarning, "(%s) backoff timeout expired, sending RDY 1", c)
-	r.sendRDY(c)
 }

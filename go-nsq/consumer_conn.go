@@ -1,24 +1,108 @@
 package nsq
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 )
 
+// subscribeTimeout is how long we wait for nsqd's answer to SUB. One that has
+// said nothing by then is taken to have accepted it.
+const subscribeTimeout = 2 * time.Second
+
+// closeWaitTimeout is how long we wait for nsqd's answer to CLS before the
+// connection is closed without it.
+const closeWaitTimeout = 10 * time.Second
+
+// maxFirstReconnectDelay is the longest wait before the first attempt to get a
+// connection back; LookupdPollInterval may be shorter. stableAfter, or the same,
+// is how long a connection must last for the next wait to be the first again.
+const (
+	maxFirstReconnectDelay = time.Second
+	stableAfter            = 10 * time.Second
+)
+
+// errConnectionClosed is why a connection that was closed has no answer to SUB.
+var errConnectionClosed = errors.New("connection closed")
+
+// nsqdAddr is what a Consumer knows of the address of an nsqd that it wants to
+// be connected to.
+type nsqdAddr struct {
+	direct     bool          // given to ConnectToNSQD; else found through nsqlookupd
+	retrying   bool          // a reconnect goroutine takes care of it
+	toldFailed bool          // ConnectToNSQD has returned an error, and nobody was told of success
+	unlisted   int           // polls in a row that did not name it
+	delay      time.Duration // before the next attempt to connect; 0 for the first
+}
+
 // ConnectToNSQD connects to the nsqd at addr, "host:port" of its TCP port, and
-// subscribes, without waiting for nsqd's answer to that. If the connection is
-// lost later it is made again, after at most LookupdPollInterval, until
-// DisconnectFromNSQD or Stop; a first failure is only returned. With nsqlookupd
-// known, that decides instead.
+// subscribes. If nsqd refuses that, the error wraps its ErrProtocol. When the
+// connection is lost, or could not be made and its error was returned, it is
+// tried again and again, with delays that grow up to LookupdPollInterval, until
+// DisconnectFromNSQD or Stop. Whoever calls ConnectToNSQD again after an error
+// and finds that it has succeeded meanwhile gets nil, once.
 func (r *Consumer) ConnectToNSQD(addr string) error {
-	conn, err := r.addPending(addr)
+	err := r.connectTo(addr, true)
+	switch {
+	case err == nil:
+		r.clearToldFailed(addr)
+		return nil
+	case errors.Is(err, errConsumerStopped), errors.Is(err, errNoHandlers):
+		return err
+	case errors.Is(err, ErrAlreadyConnected):
+		if r.clearToldFailed(addr) {
+			return nil
+		}
+		return err
+	}
+	r.retryLater(addr)
+	return err
+}
+
+// ConnectToNSQDs connects to all addresses and returns the first error.
+func (r *Consumer) ConnectToNSQDs(addresses []string) error {
+	var first error
+	for _, addr := range addresses {
+		first = cmp.Or(first, r.ConnectToNSQD(addr))
+	}
+	return first
+}
+
+// clearToldFailed says whether addr is connected though the caller of
+// ConnectToNSQD was told an error, and forgets that.
+func (r *Consumer) clearToldFailed(addr string) bool {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	known := r.nsqds[addr]
+	if known == nil || !known.toldFailed || r.connections[addr] == nil {
+		return false
+	}
+	known.toldFailed = false
+	return true
+}
+
+// retryLater sees to it that an address that could not be connected to is tried
+// again.
+func (r *Consumer) retryLater(addr string) {
+	r.mtx.Lock()
+	if known := r.nsqds[addr]; known != nil {
+		known.toldFailed = true
+	}
+	r.mtx.Unlock()
+	r.startReconnect(addr)
+}
+
+// connectTo connects and subscribes to addr, once.
+func (r *Consumer) connectTo(addr string, direct bool) error {
+	conn, delegate, err := r.addPending(addr, direct)
 	if err != nil {
 		return err
 	}
-	r.log(LogLevelInfo, "(%s) connecting to nsqd", addr)
-	if err := r.connectAndSubscribe(conn); err != nil {
+	r.log(LogLevelInfo, "connecting to nsqd", addrAttr(addr))
+	if err := r.connectAndSubscribe(conn, delegate); err != nil {
 		r.removePending(conn)
 		_ = conn.Close() // the connect error says it all
 		if r.stopFlag.Load() {
@@ -35,19 +119,11 @@ func (r *Consumer) ConnectToNSQD(addr string) error {
 		r.getBack(addr)
 		return nil
 	}
+	if r.hooks.Connected != nil {
+		r.hooks.Connected(addr)
+	}
 	r.shareRDY(conn)
 	return nil
-}
-
-// ConnectToNSQDs connects to all addresses and returns the first error.
-func (r *Consumer) ConnectToNSQDs(addresses []string) error {
-	var first error
-	for _, addr := range addresses {
-		if err := r.ConnectToNSQD(addr); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
 }
 
 // mayConnect says why the Consumer cannot connect to anything, if so.
@@ -62,58 +138,87 @@ func (r *Consumer) mayConnect() error {
 }
 
 // addPending notes addr as one to be kept connected and returns a Conn for it.
-func (r *Consumer) addPending(addr string) (*Conn, error) {
+func (r *Consumer) addPending(addr string, direct bool) (*Conn, *consumerConnDelegate, error) {
 	if err := r.mayConnect(); err != nil {
 		if errors.Is(err, errConsumerStopped) {
-			r.want(addr)
+			r.mtx.Lock()
+			defer r.mtx.Unlock()
+			r.wantLocked(addr, direct)
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	conn := NewConn(addr, &r.config, &consumerConnDelegate{r})
-	r.loggers.copyTo(conn, fmt.Sprintf("%3d [%s/%s] (%%s)", r.id, r.topic, r.channel))
+	delegate := newConsumerConnDelegate(r)
+	conn := NewConn(addr, &r.config, delegate)
+	r.loggers.copyTo(conn, r.logHead("")+" (%s)", r.logOwner())
 
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	if r.stopFlag.Load() {
-		r.wantLocked(addr)
-		return nil, errConsumerStopped
+		r.wantLocked(addr, direct)
+		return nil, nil, errConsumerStopped
 	}
 	r.connected = true
 	if r.pendingConnections[addr] != nil || r.connections[addr] != nil {
-		return nil, ErrAlreadyConnected
+		return nil, nil, ErrAlreadyConnected
 	}
 	r.pendingConnections[addr] = conn
-	r.wantLocked(addr)
-	return conn, nil
+	r.wantLocked(addr, direct)
+	return conn, delegate, nil
 }
 
-// want notes addr as one to be kept connected, so that DisconnectFromNSQD knows
-// it even if a Stop came before the connection.
-func (r *Consumer) want(addr string) {
-	r.mtx.Lock()
-	defer r.mtx.Unlock()
-	r.wantLocked(addr)
-}
-
-func (r *Consumer) wantLocked(addr string) {
-	if !slices.Contains(r.nsqdTCPAddrs, addr) {
+// wantLocked notes addr as one to be kept connected, even if a Stop came first:
+// DisconnectFromNSQD is to know it.
+func (r *Consumer) wantLocked(addr string, direct bool) {
+	known := r.nsqds[addr]
+	if known == nil {
+		known = new(nsqdAddr)
+		r.nsqds[addr] = known
 		r.nsqdTCPAddrs = append(r.nsqdTCPAddrs, addr)
 	}
+	known.direct = known.direct || direct
 }
 
-func (r *Consumer) connectAndSubscribe(conn *Conn) error {
-	answer, err := conn.Connect()
+// unwantLocked says whether addr was one to be kept connected.
+func (r *Consumer) unwantLocked(addr string) bool {
+	i := slices.Index(r.nsqdTCPAddrs, addr)
+	if i < 0 {
+		return false
+	}
+	r.nsqdTCPAddrs = slices.Delete(r.nsqdTCPAddrs, i, i+1)
+	delete(r.nsqds, addr)
+	return true
+}
+
+func (r *Consumer) connectAndSubscribe(conn *Conn, delegate *consumerConnDelegate) error {
+	answer, err := conn.ConnectWithContext(r.ctx)
 	if err != nil {
 		return err
 	}
 	if maxInFlight := r.getMaxInFlight(); answer != nil && answer.MaxRdyCount < maxInFlight {
-		r.log(LogLevelWarning, "(%s) max RDY count %d < consumer max in flight %d, truncation possible",
-			conn, answer.MaxRdyCount, maxInFlight)
+		r.log(LogLevelWarning, "max RDY count is below max in flight, truncation possible", addrAttr(conn.addr),
+			slog.Int64("max_rdy_count", answer.MaxRdyCount), slog.Int64("max_in_flight", maxInFlight))
 	}
-	if err := conn.WriteCommand(Subscribe(r.topic, r.channel)); err != nil {
+	err = conn.WriteCommand(Subscribe(r.topic, r.channel))
+	if err == nil {
+		err = r.awaitSubscribed(conn, delegate)
+	}
+	if err != nil {
 		return fmt.Errorf("[%s] failed to subscribe to %s:%s - %w", conn, r.topic, r.channel, err)
 	}
 	return nil
+}
+
+// awaitSubscribed waits for nsqd's answer to SUB.
+func (r *Consumer) awaitSubscribed(conn *Conn, delegate *consumerConnDelegate) error {
+	timer := time.NewTimer(subscribeTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-delegate.subscribed:
+		return err
+	case <-timer.C:
+		r.log(LogLevelWarning, "no answer to SUB, going on", addrAttr(conn.addr), slog.Duration("after", subscribeTimeout))
+		return nil
+	}
 }
 
 func (r *Consumer) removePending(conn *Conn) {
@@ -137,11 +242,12 @@ func (r *Consumer) join(conn *Conn) (bool, error) {
 		return false, errConsumerStopped
 	}
 	r.connections[conn.addr] = conn
+	r.joined[conn] = time.Now()
 	return true, nil
 }
 
 // leave forgets a closed connection. joined is false if it was not one of the
-// connections yet: then ConnectToNSQD finds out.
+// connections yet: then connectTo finds out.
 func (r *Consumer) leave(conn *Conn) (left int, joined bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -153,42 +259,75 @@ func (r *Consumer) leave(conn *Conn) (left int, joined bool) {
 		return 0, false
 	}
 	delete(r.connections, conn.addr)
+	if timer := r.leaveTimers[conn]; timer != nil {
+		timer.Stop()
+		delete(r.leaveTimers, conn)
+	}
+	if known := r.nsqds[conn.addr]; known != nil && time.Since(r.joined[conn]) >= r.upToPollInterval(stableAfter) {
+		known.delay = 0
+	}
+	delete(r.joined, conn)
 	return len(r.connections), true
 }
 
-// DisconnectFromNSQD closes the connection to addr, after what was received is
-// answered, and does not make it again, unless nsqlookupd names it.
-// ErrNotConnected is returned for an unknown addr.
+// upToPollInterval is the shorter of d and LookupdPollInterval.
+func (r *Consumer) upToPollInterval(d time.Duration) time.Duration {
+	return min(d, r.config.LookupdPollInterval)
+}
+
+// DisconnectFromNSQD ends the connection to addr and does not make it again,
+// unless nsqlookupd names it: nsqd is asked to send no more, and what it has
+// sent is handled first. ErrNotConnected is returned for an unknown addr.
 func (r *Consumer) DisconnectFromNSQD(addr string) error {
 	r.mtx.Lock()
-	i := slices.Index(r.nsqdTCPAddrs, addr)
-	if i < 0 {
-		r.mtx.Unlock()
-		return ErrNotConnected
-	}
-	r.nsqdTCPAddrs = slices.Delete(r.nsqdTCPAddrs, i, i+1)
-	conn := r.connections[addr]
-	if conn == nil {
-		conn = r.pendingConnections[addr]
-	}
+	known := r.unwantLocked(addr)
+	conn, pending := r.connections[addr], r.pendingConnections[addr]
 	r.mtx.Unlock()
-
-	if conn != nil {
-		_ = conn.Close() // its end is told by OnClose
+	switch {
+	case !known:
+		return ErrNotConnected
+	case conn != nil:
+		r.startLeaving(conn)
+		r.shareRDY(nil)
+	case pending != nil:
+		_ = pending.Close() // whoever is connecting it gets an error
 	}
 	return nil
+}
+
+// startLeaving asks nsqd to send no more messages, and takes the RDY of conn
+// back. nsqd answers CLOSE_WAIT; if it does not, the connection is closed all
+// the same.
+func (r *Consumer) startLeaving(conn *Conn) {
+	r.rdySendMtx.Lock()
+	defer r.rdySendMtx.Unlock()
+	if !r.giveUpRDY(conn) {
+		return
+	}
+	if err := conn.WriteCommand(StartClose()); err != nil {
+		r.log(LogLevelError, "error sending CLS", addrAttr(conn.addr), errAttr(err))
+		return // that has ended it
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.connections[conn.addr] == conn {
+		r.leaveTimers[conn] = time.AfterFunc(closeWaitTimeout, func() { _ = conn.Close() }) // told by OnClose
+	}
 }
 
 func (r *Consumer) onConnResponse(c *Conn, data []byte) {
 	if string(data) == "CLOSE_WAIT" {
 		// nsqd sends no more messages; those it has sent came before this.
-		r.log(LogLevelInfo, "(%s) received CLOSE_WAIT from nsqd", c)
+		r.log(LogLevelInfo, "received CLOSE_WAIT from nsqd", addrAttr(c.addr))
 		_ = c.Close() // its end is told by OnClose
 	}
 }
 
-func (r *Consumer) onConnMessage(_ *Conn, m *Message) {
+func (r *Consumer) onConnMessage(c *Conn, m *Message) {
 	r.messagesReceived.Add(1)
+	if c.idle.Load() {
+		r.wakeRDY(c)
+	}
 	r.incomingMessages.push(m)
 }
 
@@ -199,14 +338,17 @@ func (r *Consumer) onConnIOError(c *Conn, _ error) {
 	_ = c.Close() // its end is told by OnClose
 }
 
-func (r *Consumer) onConnClose(c *Conn) {
+// onConnClose forgets a connection. err is why it ended, nil if we wanted it.
+func (r *Consumer) onConnClose(c *Conn, err error) {
 	left, joined := r.leave(c)
 	if !joined {
 		return
 	}
 	r.releaseRDY(c, left)
-	r.log(LogLevelWarning, "there are %d connections left alive", left)
-
+	r.log(LogLevelWarning, "connection closed", addrAttr(c.addr), slog.Int("left", left))
+	if r.hooks.Disconnected != nil {
+		r.hooks.Disconnected(c.addr, err)
+	}
 	if r.stopFlag.Load() {
 		if left == 0 {
 			r.stopHandlers()
@@ -217,59 +359,72 @@ func (r *Consumer) onConnClose(c *Conn) {
 	r.getBack(c.addr)
 }
 
-// getBack sees to it that a lost connection is made again: nsqlookupd is asked
-// soon, or without one the address is tried from time to time.
+// getBack sees to it that a lost connection is made again: an address that was
+// given to us is tried from time to time, for others nsqlookupd is asked.
 func (r *Consumer) getBack(addr string) {
 	r.mtx.RLock()
-	lookupds := len(r.lookupdHTTPAddrs)
-	wanted := slices.Contains(r.nsqdTCPAddrs, addr)
+	known := r.nsqds[addr]
+	direct := known != nil && (known.direct || len(r.lookupdHTTPAddrs) == 0)
 	r.mtx.RUnlock()
-	switch {
-	case lookupds > 0:
-		select {
-		case r.recheckChan <- struct{}{}:
-		default:
-		}
-	case wanted:
-		r.goUnlessStopped(func() { r.reconnect(addr) })
+	if direct {
+		r.startReconnect(addr)
+		return
 	}
+	r.recheck()
+}
+
+// startReconnect starts the goroutine that connects to addr, unless there is
+// one, or addr is not wanted any more.
+func (r *Consumer) startReconnect(addr string) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	known := r.nsqds[addr]
+	if known == nil || known.retrying || r.stopFlag.Load() {
+		return
+	}
+	known.retrying = true
+	r.wg.Go(func() { r.reconnect(addr, known) })
 }
 
 // reconnect tries to connect to addr until that succeeds or is not wanted any
-// more. The delay before each attempt doubles up to LookupdPollInterval; up to
-// half of it is taken off at random, so that many consumers of an nsqd that
-// went away do not come back all at once.
-func (r *Consumer) reconnect(addr string) {
-	delay := min(maxFirstReconnectDelay, r.config.LookupdPollInterval)
+// more.
+func (r *Consumer) reconnect(addr string, known *nsqdAddr) {
 	for {
-		wait := delay - time.Duration(r.random()*float64(delay)/2)
-		r.log(LogLevelInfo, "(%s) re-connecting in %s", addr, wait)
-		if !r.sleep(wait) || !r.wants(addr) {
+		wait := r.nextDelay(known)
+		r.log(LogLevelInfo, "re-connecting", addrAttr(addr), slog.Duration("in", wait))
+		if !sleepContext(r.ctx, wait) || r.retryDone(addr, known) {
 			return
 		}
-		err := r.ConnectToNSQD(addr)
-		if err == nil || errors.Is(err, ErrAlreadyConnected) || r.stopFlag.Load() {
+		err := r.connectTo(addr, true)
+		if r.stopFlag.Load() || r.retryDone(addr, known) {
 			return
 		}
-		r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)
-		delay = min(2*delay, r.config.LookupdPollInterval)
+		if err != nil {
+			r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+		}
 	}
 }
 
-func (r *Consumer) wants(addr string) bool {
-	r.mtx.RLock()
-	defer r.mtx.RUnlock()
-	return slices.Contains(r.nsqdTCPAddrs, addr)
+// nextDelay returns how long to wait before connecting to an address. The delay
+// doubles from time to time up to LookupdPollInterval; up to half of it is taken
+// off at random, so that many consumers of an nsqd that went away do not come
+// back all at once.
+func (r *Consumer) nextDelay(known *nsqdAddr) time.Duration {
+	r.mtx.Lock()
+	delay := cmp.Or(known.delay, r.upToPollInterval(maxFirstReconnectDelay))
+	known.delay = r.upToPollInterval(2 * delay)
+	r.mtx.Unlock()
+	return jittered(delay)
 }
 
-// sleep waits for d; it is false if the Consumer ends before.
-func (r *Consumer) sleep(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.exitChan:
+// retryDone says whether addr needs no reconnect any more: it is connected, or
+// not wanted. A connection lost from then on gets a reconnect of its own.
+func (r *Consumer) retryDone(addr string, known *nsqdAddr) bool {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.nsqds[addr] == known && r.connections[addr] == nil && r.pendingConnections[addr] == nil {
 		return false
 	}
+	known.retrying = false
+	return true
 }

@@ -3,31 +3,23 @@ package nsq
 import (
 	"errors"
 	"fmt"
-	"net"
+	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 )
 
-// maxLookupAttempts is how many nsqlookupds one query asks until one answers.
-const maxLookupAttempts = 3
+// maxFirstRecheckDelay is the longest wait before the first query because a
+// connection closed; see recheckDelay.
+const maxFirstRecheckDelay = 100 * time.Millisecond
 
-// minRecheckInterval is the least time between two queries made because
-// connections closed: an nsqd that accepts us and closes would keep us busy.
-const minRecheckInterval = time.Second
+// connectsAtOnce is how many nsqds a query connects to at a time.
+const connectsAtOnce = 16
 
-// lookupResponse is what we use of nsqlookupd's answer.
-type lookupResponse struct {
-	Producers []lookupProducer `json:"producers"`
-}
-
-type lookupProducer struct {
-	BroadcastAddress string `json:"broadcast_address"`
-	TCPPort          int    `json:"tcp_port"`
-}
+// pollsUntilUnlisted is how many polls in a row must not name an nsqd before
+// DisconnectUnlisted drops it: one may find an nsqlookupd that has restarted.
+const pollsUntilUnlisted = 2
 
 // SetLookupdHttpClient sets the client for questions to nsqlookupd, which is
 // used as it is. It must be called before ConnectToNSQLookupd.
@@ -39,8 +31,9 @@ func (r *Consumer) SetLookupdHttpClient(httpclient *http.Client) {
 
 // ConnectToNSQLookupd adds an nsqlookupd, by the "host:port" of its HTTP port or
 // a URL. The first one is asked at once, and all nsqds it names are connected,
-// before it returns; then one of those known is asked every
-// LookupdPollInterval. Failed questions are logged, not returned.
+// before it returns; then all those known are asked every LookupdPollInterval,
+// soon after a new one is added, and when a connection is lost. Failed questions
+// are logged, not returned.
 func (r *Consumer) ConnectToNSQLookupd(addr string) error {
 	if err := r.mayConnect(); err != nil {
 		return err
@@ -50,9 +43,11 @@ func (r *Consumer) ConnectToNSQLookupd(addr string) error {
 		return err
 	}
 	if first := r.addLookupd(endpoint); first {
-		r.queryLookupd()
+		r.queryLookupd().Wait()
 		r.goUnlessStopped(r.lookupdLoop)
+		return nil
 	}
+	r.recheck()
 	return nil
 }
 
@@ -86,30 +81,6 @@ func (r *Consumer) DisconnectFromNSQLookupd(addr string) error {
 	return nil
 }
 
-// lookupEndpoint is the URL that answers who has the topic.
-func lookupEndpoint(addr, topic string) (string, error) {
-	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
-	}
-	u, err := url.Parse(addr)
-	if err != nil {
-		return "", err
-	}
-	if u.Port() == "" {
-		return "", errors.New("missing port")
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/lookup"
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return "", err
-	}
-	query.Add("topic", topic)
-	u.RawQuery = query.Encode()
-	return u.String(), nil
-}
-
 // addLookupd adds an endpoint and says whether it is the first.
 func (r *Consumer) addLookupd(endpoint string) bool {
 	r.mtx.Lock()
@@ -125,37 +96,35 @@ func (r *Consumer) addLookupd(endpoint string) bool {
 	return len(r.lookupdHTTPAddrs) == 1
 }
 
-func newLookupClient(timeout time.Duration) *http.Client {
-	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext,
-			ResponseHeaderTimeout: timeout,
-			MaxIdleConns:          100,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   10 * time.Second,
-		},
+// recheck has nsqlookupd asked soon.
+func (r *Consumer) recheck() {
+	select {
+	case r.recheckChan <- struct{}{}:
+	default:
 	}
 }
 
-// lookupdLoop asks nsqlookupd every LookupdPollInterval, and when a connection
-// closed.
+// lookupdLoop asks nsqlookupd every LookupdPollInterval, the first time up to
+// LookupdPollJitter of it later, and soon when a connection closed.
 func (r *Consumer) lookupdLoop() {
-	jitter := r.random() * r.config.LookupdPollJitter * float64(r.config.LookupdPollInterval)
-	if !r.sleep(time.Duration(jitter)) {
-		return
-	}
-	ticker := time.NewTicker(r.config.LookupdPollInterval)
-	defer ticker.Stop()
-	var last time.Time // of the last recheck
+	interval := r.config.LookupdPollInterval
+	jitter := time.Duration(rand.Float64() * r.config.LookupdPollJitter * float64(interval))
+	poll := time.NewTimer(jitter + interval)
+	defer poll.Stop()
+	var recheck <-chan time.Time // nil unless one is due
+	delay, last := time.Duration(0), time.Time{}
 	for {
 		select {
-		case <-ticker.C:
+		case <-poll.C:
+			poll.Reset(interval)
 		case <-r.recheckChan:
-			if !r.sleep(time.Until(last.Add(min(minRecheckInterval, r.config.LookupdPollInterval)))) {
-				return
+			if recheck == nil {
+				delay = r.recheckDelay(delay, time.Since(last))
+				recheck = time.After(jittered(delay))
 			}
-			last = time.Now()
+			continue
+		case <-recheck:
+			recheck, last = nil, time.Now()
 		case <-r.exitChan:
 			return
 		}
@@ -163,78 +132,102 @@ func (r *Consumer) lookupdLoop() {
 	}
 }
 
-// nextLookupdEndpoint returns the endpoints in turn, and how many there are.
-func (r *Consumer) nextLookupdEndpoint() (endpoint string, count int) {
-	r.mtx.Lock()
-	defer r.mtx.Unlock()
-	count = len(r.lookupdHTTPAddrs)
-	r.lookupdQueryIndex %= count
-	endpoint = r.lookupdHTTPAddrs[r.lookupdQueryIndex]
-	r.lookupdQueryIndex++
-	return endpoint, count
+// recheckDelay is how long to wait before a query that is asked for because a
+// connection closed, after delay before the last such query, which was since
+// ago. It grows up to LookupdPollInterval while that happens often: an nsqd that
+// accepts us and closes would keep us busy.
+func (r *Consumer) recheckDelay(delay, since time.Duration) time.Duration {
+	if since >= delay+r.upToPollInterval(stableAfter) {
+		return r.upToPollInterval(maxFirstRecheckDelay)
+	}
+	return r.upToPollInterval(2 * delay)
 }
 
-// queryLookupd asks an nsqlookupd which nsqds have the topic and connects to
-// those.
-func (r *Consumer) queryLookupd() {
-	answer, ok := r.askLookupds()
-	if !ok {
-		return
+// queryLookupd asks all nsqlookupds which nsqds have the topic, and begins to
+// connect to those: the result waits for the end of that.
+func (r *Consumer) queryLookupd() *sync.WaitGroup {
+	connecting := new(sync.WaitGroup)
+	listed, complete := r.lookupds().ask()
+	if len(listed) == 0 && !complete {
+		return connecting
 	}
-	for _, addr := range r.discovered(answer) {
-		err := r.ConnectToNSQD(addr)
-		if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
-			r.log(LogLevelError, "(%s) error connecting to nsqd - %s", addr, err)
-		}
-	}
-}
-
-// askLookupds returns the first answer. That a topic is not known yet is
-// nothing unusual, and not worth to ask the same nsqlookupd twice.
-func (r *Consumer) askLookupds() (*lookupResponse, bool) {
-	for attempt := 1; attempt <= maxLookupAttempts; attempt++ {
-		endpoint, count := r.nextLookupdEndpoint()
-		r.log(LogLevelInfo, "querying nsqlookupd %s", endpoint)
-		answer, err := r.askLookupd(endpoint)
-		if err == nil {
-			return answer, true
-		}
-		if r.ctx.Err() != nil {
-			return nil, false
-		}
-		if status, ok := errors.AsType[*statusError](err); ok && status.code == http.StatusNotFound {
-			r.log(LogLevelInfo, "nsqlookupd %s does not know the topic - %s", endpoint, err)
-			if attempt >= count {
-				return nil, false
-			}
+	addrs := r.filtered(listed)
+	limit := make(chan struct{}, connectsAtOnce)
+	for _, addr := range addrs {
+		if r.isConnected(addr) {
 			continue
 		}
-		r.log(LogLevelError, "error querying nsqlookupd (%s) - %s", endpoint, err)
+		connecting.Add(1)
+		started := r.goUnlessStopped(func() {
+			defer connecting.Done()
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			r.connectToListed(addr)
+		})
+		if !started {
+			connecting.Done()
+		}
 	}
-	return nil, false
+	if complete && r.config.DisconnectUnlisted {
+		r.dropUnlisted(addrs)
+	}
+	return connecting
 }
 
-func (r *Consumer) askLookupd(endpoint string) (*lookupResponse, error) {
+func (r *Consumer) isConnected(addr string) bool {
 	r.mtx.RLock()
-	client := r.lookupdHTTPClient
-	r.mtx.RUnlock()
-	header := make(http.Header)
-	if r.config.AuthSecret != "" && r.config.LookupdAuthorization {
-		header.Set("Authorization", "Bearer "+r.config.AuthSecret)
-	}
-	answer := new(lookupResponse)
-	if err := apiRequestNegotiateV1(r.ctx, client, endpoint, header, answer); err != nil {
-		return nil, err
-	}
-	return answer, nil
+	defer r.mtx.RUnlock()
+	return r.connections[addr] != nil || r.pendingConnections[addr] != nil
 }
 
-// discovered returns the addresses to connect to.
-func (r *Consumer) discovered(answer *lookupResponse) []string {
-	var addrs []string
-	for _, p := range answer.Producers {
-		addrs = append(addrs, net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)))
+func (r *Consumer) connectToListed(addr string) {
+	err := r.connectTo(addr, false)
+	if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
+		r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
 	}
+}
+
+// dropUnlisted ends the connections to nsqds that were found through nsqlookupd
+// and are not listed any more.
+func (r *Consumer) dropUnlisted(listed []string) {
+	for _, addr := range r.unlisted(listed) {
+		r.log(LogLevelInfo, "nsqlookupd does not name this nsqd any more", addrAttr(addr))
+		_ = r.DisconnectFromNSQD(addr) // fails only if someone was faster
+	}
+}
+
+func (r *Consumer) unlisted(listed []string) []string {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	var addrs []string
+	for addr, known := range r.nsqds {
+		if known.direct || slices.Contains(listed, addr) {
+			known.unlisted = 0
+			continue
+		}
+		known.unlisted++
+		if known.unlisted >= pollsUntilUnlisted {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// lookupds is who to ask.
+func (r *Consumer) lookupds() lookupClient {
+	r.mtx.RLock()
+	defer r.mtx.RUnlock()
+	return lookupClient{
+		ctx:       r.ctx,
+		http:      r.lookupdHTTPClient,
+		header:    lookupHeader(&r.config),
+		endpoints: slices.Clone(r.lookupdHTTPAddrs),
+		log:       r.log,
+	}
+}
+
+// filtered returns the addresses to connect to.
+func (r *Consumer) filtered(addrs []string) []string {
 	r.mtx.RLock()
 	filter, ok := r.behaviorDelegate.(DiscoveryFilter)
 	r.mtx.RUnlock()

@@ -1,9 +1,6 @@
 package nsq
 
 import (
-	"log"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -76,24 +73,67 @@ type ConnDelegate interface {
 
 // consumerConnDelegate passes the events of a connection on to its Consumer.
 type consumerConnDelegate struct {
-	r *Consumer
+	r          *Consumer
+	subscribed chan error            // capacity 1: the answer to SUB
+	reason     atomic.Pointer[error] // why the connection ends, if not by our wish
 }
 
-func (d *consumerConnDelegate) OnResponse(c *Conn, data []byte) { d.r.onConnResponse(c, data) }
-func (d *consumerConnDelegate) OnError(c *Conn, data []byte)    {}
-func (d *consumerConnDelegate) OnMessage(c *Conn, m *Message)   { d.r.onConnMessage(c, m) }
+func newConsumerConnDelegate(r *Consumer) *consumerConnDelegate {
+	return &consumerConnDelegate{r: r, subscribed: make(chan error, 1)}
+}
+
+// answered takes the first thing that happens for the answer to SUB: nsqd says
+// nothing else before it.
+func (d *consumerConnDelegate) answered(err error) {
+	select {
+	case d.subscribed <- err:
+	default:
+	}
+}
+
+func (d *consumerConnDelegate) OnResponse(c *Conn, data []byte) {
+	d.answered(nil)
+	d.r.onConnResponse(c, data)
+}
+
+func (d *consumerConnDelegate) OnError(c *Conn, data []byte) {
+	if _, ok := answerFailed(c.addr, data); ok {
+		return // nsqd goes on
+	}
+	var err error = ErrProtocol{string(data)}
+	d.reason.CompareAndSwap(nil, &err)
+	d.answered(err)
+}
+
+func (d *consumerConnDelegate) OnMessage(c *Conn, m *Message) { d.r.onConnMessage(c, m) }
 func (d *consumerConnDelegate) OnMessageFinished(c *Conn, m *Message) {
 	d.r.onConnMessageFinished(c, m)
 }
 func (d *consumerConnDelegate) OnMessageRequeued(c *Conn, m *Message) {
 	d.r.onConnMessageRequeued(c, m)
 }
-func (d *consumerConnDelegate) OnBackoff(c *Conn)            { d.r.onConnBackoff(c) }
-func (d *consumerConnDelegate) OnContinue(c *Conn)           { d.r.onConnContinue(c) }
-func (d *consumerConnDelegate) OnResume(c *Conn)             { d.r.onConnResume(c) }
-func (d *consumerConnDelegate) OnIOError(c *Conn, err error) { d.r.onConnIOError(c, err) }
-func (d *consumerConnDelegate) OnHeartbeat(c *Conn)          {}
-func (d *consumerConnDelegate) OnClose(c *Conn)              { d.r.onConnClose(c) }
+func (d *consumerConnDelegate) OnBackoff(c *Conn)  { d.r.onConnBackoff(c) }
+func (d *consumerConnDelegate) OnContinue(c *Conn) { d.r.onConnContinue(c) }
+func (d *consumerConnDelegate) OnResume(c *Conn)   { d.r.onConnResume(c) }
+
+func (d *consumerConnDelegate) OnIOError(c *Conn, err error) {
+	d.reason.CompareAndSwap(nil, &err)
+	d.answered(err)
+	d.r.onConnIOError(c, err)
+}
+
+func (d *consumerConnDelegate) OnHeartbeat(c *Conn) {}
+
+func (d *consumerConnDelegate) OnClose(c *Conn) {
+	d.answered(errConnectionClosed)
+	var reason error
+	if err := d.reason.Load(); err != nil {
+		reason = *err
+	}
+	d.r.onConnClose(c, reason)
+}
+
+func (d *consumerConnDelegate) onAnswerFailed(failure AnswerFailure) { d.r.onAnswerFailed(failure) }
 
 // producerConnDelegate passes the events of a connection on to its Producer.
 type producerConnDelegate struct {
@@ -111,98 +151,3 @@ func (d *producerConnDelegate) OnResume(c *Conn)                      {}
 func (d *producerConnDelegate) OnIOError(c *Conn, err error)          { d.w.onConnIOError(c, err) }
 func (d *producerConnDelegate) OnHeartbeat(c *Conn)                   {}
 func (d *producerConnDelegate) OnClose(c *Conn)                       { d.w.onConnClose(c) }
-
-// logger takes finished log lines; *log.Logger is one.
-type logger interface {
-	Output(calldepth int, s string) error
-}
-
-// LogLevel is the severity of a log line.
-type LogLevel int
-
-// Log levels, least severe first. A line is logged when its level is at least
-// the level set with SetLogger or SetLoggerLevel.
-const (
-	LogLevelDebug LogLevel = iota
-	LogLevelInfo
-	LogLevelWarning
-	LogLevelError
-	LogLevelMax = iota - 1 // the most severe level
-)
-
-// String returns the three letters that head a log line of this level: INF,
-// WRN or ERR, and DBG for everything else.
-func (lvl LogLevel) String() string {
-	switch lvl {
-	case LogLevelInfo:
-		return "INF"
-	case LogLevelWarning:
-		return "WRN"
-	case LogLevelError:
-		return "ERR"
-	}
-	return "DBG"
-}
-
-// levelLoggers holds one logger per level and the threshold. A nil logger
-// silences its level. The zero value logs nothing. Calls may overlap.
-type levelLoggers struct {
-	level atomic.Int64 // a LogLevel
-
-	mu      sync.RWMutex // guards all below
-	loggers [LogLevelMax + 1]logger
-	formats [LogLevelMax + 1]string // of connections; see Conn.SetLogger
-}
-
-// setDefault logs everything from INFO up to standard error.
-func (l *levelLoggers) setDefault() {
-	l.setAll(log.New(os.Stderr, "", log.Flags()), LogLevelInfo, "")
-}
-
-func (l *levelLoggers) setAll(to logger, level LogLevel, format string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.loggers {
-		l.loggers[i], l.formats[i] = to, format
-	}
-	l.level.Store(int64(level))
-}
-
-// setOne sets the logger of one level; levels that do not exist are ignored.
-func (l *levelLoggers) setOne(to logger, level LogLevel, format string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if level >= 0 && level <= LogLevelMax {
-		l.loggers[level], l.formats[level] = to, format
-	}
-}
-
-func (l *levelLoggers) setLevel(level LogLevel) {
-	l.level.Store(int64(level))
-}
-
-// enabled says whether lines of the given level may be wanted. It is cheap.
-func (l *levelLoggers) enabled(level LogLevel) bool {
-	return level >= LogLevel(l.level.Load())
-}
-
-// get returns the logger for a line of the given level and its format, or nil
-// when the line is not wanted.
-func (l *levelLoggers) get(level LogLevel) (logger, string) {
-	if !l.enabled(level) {
-		return nil, ""
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.loggers[level], l.formats[level]
-}
-
-// copyTo gives a connection these loggers with a format for its lines.
-func (l *levelLoggers) copyTo(c producerConn, format string) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for level, to := range l.loggers {
-		c.SetLoggerForLevel(to, LogLevel(level), format)
-	}
-	c.SetLoggerLevel(LogLevel(l.level.Load()))
-}

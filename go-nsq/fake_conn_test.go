@@ -44,6 +44,7 @@ func (c *fakeConn) serve() {
 		}
 		line, err := c.in.ReadString('\n')
 		if err != nil {
+			c.readErr = err
 			return
 		}
 		params := strings.Split(strings.TrimSuffix(line, "\n"), " ")
@@ -90,6 +91,11 @@ func (c *fakeConn) leave() {
 
 // command executes a command and returns the data of an error frame, or "".
 func (c *fakeConn) command(params []string) string {
+	if intercept := c.server.intercept; intercept != nil {
+		if handled, errText := intercept(c, params); handled {
+			return errText
+		}
+	}
 	switch params[0] {
 	case "IDENTIFY":
 		return c.identify()

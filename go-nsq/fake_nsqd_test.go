@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -22,6 +23,10 @@ import (
 type fakeNSQD struct {
 	tlsConfig  *tls.Config // nil: TLS is not offered
 	authSecret string      // "": AUTH is not required
+
+	// intercept, unless nil, sees each command first. With handled the command
+	// is not executed; errText, unless "", is sent as an error frame.
+	intercept func(c *fakeConn, params []string) (handled bool, errText string)
 
 	tcp, http net.Listener
 	wg        sync.WaitGroup
@@ -56,6 +61,7 @@ type fakeConn struct {
 	server  *fakeNSQD
 	socket  net.Conn
 	gone    chan struct{} // closed when serve has ended
+	readErr error         // why; set before
 	in      *bufio.Reader
 	channel *fakeChannel // guarded by server.mu, as are the three below
 	rdy     int
@@ -78,8 +84,14 @@ func startFakeNSQD(tcpAddr string, configure func(*fakeNSQD)) (*fakeNSQD, error)
 		tcpAddr = "127.0.0.1:0"
 	}
 	var err error
-	if s.tcp, err = net.Listen("tcp", tcpAddr); err != nil {
-		return nil, err
+	if s.tcp == nil {
+		if s.tcp, err = net.Listen("tcp", tcpAddr); err != nil {
+			return nil, err
+		}
+	}
+	if s.http == noHTTP {
+		s.wg.Go(s.accept)
+		return s, nil
 	}
 	if s.http, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
@@ -89,13 +101,18 @@ func startFakeNSQD(tcpAddr string, configure func(*fakeNSQD)) (*fakeNSQD, error)
 	return s, nil
 }
 
+// noHTTP is for servers without HTTP.
+var noHTTP net.Listener = new(nsqtest.Network)
+
 func (s *fakeNSQD) tcpAddr() string  { return s.tcp.Addr().String() }
 func (s *fakeNSQD) httpAddr() string { return s.http.Addr().String() }
 
 // close closes everything and waits.
 func (s *fakeNSQD) close() {
 	_ = s.tcp.Close()
-	_ = s.http.Close()
+	if s.http != noHTTP {
+		_ = s.http.Close()
+	}
 	s.mu.Lock()
 	s.closed = true
 	for c := range s.conns {

@@ -33,6 +33,8 @@ type Message struct {
 	Timestamp int64  // when nsqd got the message; nanoseconds since 1970
 	Attempts  uint16 // deliveries so far, this one included
 
+	discarded bool // finished without being handled; set by the handler's goroutine before
+
 	NSQDAddress string // of the connection the message came from
 
 	Delegate MessageDelegate // takes the answer

@@ -1,6 +1,9 @@
 package nsq
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // messageQueue holds the messages that arrived and that no handler has taken
 // yet, so that a read loop never waits for handlers: heartbeats must be read
@@ -47,6 +50,53 @@ func (q *messageQueue) pop() (*Message, bool) {
 		q.waiting--
 	}
 	return q.messages.pop(), true
+}
+
+// popBatch waits for a message and returns it with those that come within wait
+// after it, up to size in all. It is false once the queue is closed and empty.
+func (q *messageQueue) popBatch(size int, wait time.Duration) ([]*Message, bool) {
+	first, ok := q.pop()
+	if !ok {
+		return nil, false
+	}
+	batch := append(make([]*Message, 0, min(size, 64)), first)
+	var over bool // guarded by mu
+	timer := time.AfterFunc(wait, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		over = true
+		q.arrived.Broadcast()
+	})
+	defer timer.Stop()
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(batch) < size {
+		if q.messages.count > 0 {
+			batch = append(batch, q.messages.pop())
+			continue
+		}
+		if over || q.closed {
+			break
+		}
+		q.waiting++
+		q.arrived.Wait()
+		q.waiting--
+	}
+	return batch, true
+}
+
+// len returns how many messages wait.
+func (q *messageQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.messages.count
+}
+
+func (q *messageQueue) isClosed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed
 }
 
 // close lets pop return what is left and then nothing.

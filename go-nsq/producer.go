@@ -1,7 +1,9 @@
 package nsq
 
 import (
+	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -47,18 +49,21 @@ type Producer struct {
 	config          Config
 	transactionChan *transactionQueue // not a Go channel: it knows what is answered, too
 	deliveries      *deliveries
-	exitChan        chan int // closed when the router is to end for good
+	doneChans       sync.Pool // private ones of send, empty; not shared, for users' synctest bubbles
+	exitChan        chan int  // closed when the router is to end for good
 
 	loggers levelLoggers
 
 	state    int32 // atomic; changes under guard
 	stopFlag atomic.Bool
 
-	guard     sync.Mutex   // guards the four below; held for no I/O
+	guard     sync.Mutex   // guards the six below; held for no I/O
 	conn      producerConn // being made or in use
 	closeChan chan int     // closed when conn is closed
 	dialing   *dialAttempt // nil unless a connection is being made
 	gone      chan struct{}
+	firstErr  error // of the connection being made or in use
+	lastErr   error // of any connection
 
 	finishing sync.Mutex // makes finding and delivering an outcome one step, to keep their order
 
@@ -78,6 +83,11 @@ func NewProducer(addr string, config *Config) (*Producer, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	return newProducer(addr, config), nil
+}
+
+// newProducer is NewProducer for a config that is checked.
+func newProducer(addr string, config *Config) *Producer {
 	w := &Producer{
 		id:              instanceCount.Add(1),
 		addr:            addr,
@@ -87,7 +97,7 @@ func NewProducer(addr string, config *Config) (*Producer, error) {
 		exitChan:        make(chan int),
 	}
 	w.loggers.setDefault()
-	return w, nil
+	return w
 }
 
 // SetLogger sends the log lines of all levels from lvl up to l; nil silences
@@ -107,153 +117,53 @@ func (w *Producer) SetLoggerLevel(lvl LogLevel) {
 	w.loggers.setLevel(lvl)
 }
 
-func (w *Producer) log(lvl LogLevel, line string, args ...interface{}) {
-	if to, _ := w.loggers.get(lvl); to != nil {
-		_ = to.Output(2, fmt.Sprintf("%-4s %3d %s", lvl, w.id, fmt.Sprintf(line, args...)))
-	}
+// SetSlogger sends the log lines to l, as a message and attributes (client,
+// addr, err and others); l decides what is logged at all. nil silences them. It
+// affects connections made afterwards.
+func (w *Producer) SetSlogger(l *slog.Logger) {
+	w.loggers.setStructured(l)
+}
+
+func (w *Producer) log(lvl LogLevel, msg string, facts ...slog.Attr) {
+	w.loggers.emit(lvl, w.logHead, []slog.Attr{slog.Int64("client", w.id), addrAttr(w.addr)}, msg, facts)
+}
+
+func (w *Producer) logHead(string) string {
+	return fmt.Sprintf("%3d (%s)", w.id, w.addr)
+}
+
+// State returns StateInit, StateDisconnected or StateConnected.
+func (w *Producer) State() int {
+	return int(atomic.LoadInt32(&w.state))
+}
+
+// LastError returns why the last connection was lost or could not be made: what
+// is behind ErrNotConnected. nil means that neither has happened.
+func (w *Producer) LastError() error {
+	w.guard.Lock()
+	defer w.guard.Unlock()
+	return w.lastErr
+}
+
+// ProducerStats are the counters of a Producer.
+type ProducerStats struct {
+	Published  uint64 // publishes that nsqd accepted, an MPUB being one
+	Refused    uint64 // publishes that nsqd refused
+	Lost       uint64 // publishes that were accepted here and failed with ErrNotConnected
+	Waiting    int    // publishes that wait to be written
+	Unanswered int    // publishes that are written and wait for nsqd's answer
+}
+
+// Stats returns the current counters. What fails before it is queued, or is not
+// sent because nsqd would refuse it, is in none of them.
+func (w *Producer) Stats() *ProducerStats {
+	stats := w.transactionChan.stats()
+	return &stats
 }
 
 // String returns the address of nsqd as given to NewProducer.
 func (w *Producer) String() string {
 	return w.addr
-}
-
-// Ping connects if need be and sends nsqd a NOP, to which there is no answer:
-// nil means that we are connected and the bytes were accepted.
-func (w *Producer) Ping() error {
-	if w.stopFlag.Load() {
-		return ErrStopped
-	}
-	if atomic.LoadInt32(&w.state) != StateConnected {
-		if err := w.connect(); err != nil {
-			return err
-		}
-	}
-	w.guard.Lock()
-	conn := w.conn
-	w.guard.Unlock()
-	return conn.WriteCommand(Nop())
-}
-
-// Publish publishes body to topic and waits for nsqd's answer. An error is
-// that of the dial, ErrIdentify, ErrProtocol, ErrNotConnected or ErrStopped.
-// What nsqd is certain to refuse (an invalid topic, an empty body) is not sent:
-// it would cost the connection. nil is an empty body.
-func (w *Producer) Publish(topic string, body []byte) error {
-	if err := checkPublish(topic, body); err != nil {
-		return w.refuse(err)
-	}
-	return w.sendCommand(Publish(topic, body))
-}
-
-// MultiPublish publishes several messages to topic at once, all or none, and
-// waits for nsqd's answer. Errors are those of Publish.
-func (w *Producer) MultiPublish(topic string, body [][]byte) error {
-	if err := checkMultiPublish(topic, body); err != nil {
-		return w.refuse(err)
-	}
-	cmd, err := MultiPublish(topic, body)
-	if err != nil {
-		return err
-	}
-	return w.sendCommand(cmd)
-}
-
-// DeferredPublish publishes body to topic, to be delivered after delay (whole
-// milliseconds, at most nsqd's --max-req-timeout), and waits for nsqd's answer.
-// Errors are those of Publish.
-func (w *Producer) DeferredPublish(topic string, delay time.Duration, body []byte) error {
-	if err := checkDeferredPublish(topic, delay, body); err != nil {
-		return w.refuse(err)
-	}
-	return w.sendCommand(DeferredPublish(topic, delay, body))
-}
-
-// PublishAsync publishes body to topic without waiting for nsqd's answer. If it
-// returns nil, exactly one transaction with the outcome and args is sent on
-// doneChan, in the order of publishing; nil discards it. body must not be
-// changed before.
-//
-// doneChan need not be drained at once, but it must be drained: with 10,000
-// outcomes outstanding on it publishing with it blocks.
-func (w *Producer) PublishAsync(topic string, body []byte, doneChan chan *ProducerTransaction,
-	args ...interface{}) error {
-	if err := checkPublish(topic, body); err != nil {
-		return w.sendRejectedAsync(err, doneChan, args)
-	}
-	return w.sendCommandAsync(Publish(topic, body), doneChan, args)
-}
-
-// MultiPublishAsync is MultiPublish in the manner of PublishAsync: one
-// transaction for all messages.
-func (w *Producer) MultiPublishAsync(topic string, body [][]byte, doneChan chan *ProducerTransaction,
-	args ...interface{}) error {
-	if err := checkMultiPublish(topic, body); err != nil {
-		return w.sendRejectedAsync(err, doneChan, args)
-	}
-	cmd, err := MultiPublish(topic, body)
-	if err != nil {
-		return err
-	}
-	return w.sendCommandAsync(cmd, doneChan, args)
-}
-
-// DeferredPublishAsync is DeferredPublish in the manner of PublishAsync.
-func (w *Producer) DeferredPublishAsync(topic string, delay time.Duration, body []byte,
-	doneChan chan *ProducerTransaction, args ...interface{}) error {
-	if err := checkDeferredPublish(topic, delay, body); err != nil {
-		return w.sendRejectedAsync(err, doneChan, args)
-	}
-	return w.sendCommandAsync(DeferredPublish(topic, delay, body), doneChan, args)
-}
-
-// refuse returns err, what nsqd would say, unless nobody would ask it.
-func (w *Producer) refuse(err error) error {
-	if w.stopFlag.Load() {
-		return ErrStopped
-	}
-	return err
-}
-
-// doneChans are the private doneChans of sendCommand, empty.
-var doneChans = sync.Pool{New: func() any { return make(chan *ProducerTransaction, 1) }}
-
-func (w *Producer) sendCommand(cmd *Command) error {
-	doneChan := doneChans.Get().(chan *ProducerTransaction)
-	defer doneChans.Put(doneChan)
-	if err := w.sendCommandAsync(cmd, doneChan, nil); err != nil {
-		return err
-	}
-	t := <-doneChan
-	return t.Error
-}
-
-func (w *Producer) sendCommandAsync(cmd *Command, doneChan chan *ProducerTransaction, args []interface{}) error {
-	return w.sendTransaction(&ProducerTransaction{cmd: cmd, doneChan: doneChan, Args: args})
-}
-
-// sendRejectedAsync gives doneChan the error in its turn, as if nsqd had sent it.
-func (w *Producer) sendRejectedAsync(err error, doneChan chan *ProducerTransaction, args []interface{}) error {
-	return w.sendTransaction(&ProducerTransaction{Error: err, doneChan: doneChan, Args: args})
-}
-
-// sendTransaction queues t for the router of a connection, made if need be.
-func (w *Producer) sendTransaction(t *ProducerTransaction) error {
-	w.deliveries.waitForRoom(t.doneChan)
-	for range maxConnectAttempts {
-		if w.stopFlag.Load() {
-			return ErrStopped
-		}
-		if atomic.LoadInt32(&w.state) != StateConnected {
-			if err := w.connect(); err != nil {
-				return err
-			}
-		}
-		if w.transactionChan.put(t) {
-			return nil
-		}
-	}
-	return ErrNotConnected
 }
 
 // router writes what is queued to the connection and flushes when nothing
@@ -265,11 +175,12 @@ func (w *Producer) router() {
 	w.guard.Unlock()
 
 	if err := w.route(conn, closeChan); err != nil {
-		w.log(LogLevelError, "(%s) failed to write - %s", conn, err)
+		w.log(LogLevelError, "failed to write", errAttr(err))
+		w.noteError(err)
 		w.close(conn)
 	}
 	w.transactionCleanup()
-	w.log(LogLevelInfo, "(%s) exiting router", conn)
+	w.log(LogLevelInfo, "exiting router")
 }
 
 func (w *Producer) route(conn producerConn, closeChan chan int) error {
@@ -334,7 +245,7 @@ func flushBatch(conn producerConn) error {
 func (w *Producer) popTransaction(frameType int32, data []byte) bool {
 	w.finishing.Lock()
 	defer w.finishing.Unlock()
-	t, more := w.transactionChan.pop()
+	t, more := w.transactionChan.pop(frameType != FrameTypeError)
 	if t == nil {
 		return false
 	}
@@ -365,14 +276,11 @@ func (w *Producer) finishRejectedLocked() {
 func (w *Producer) transactionCleanup() {
 	w.finishing.Lock()
 	defer w.finishing.Unlock()
-	left := w.transactionChan.close()
+	left := w.transactionChan.close(w.LastError())
 	if len(left) > 0 {
-		w.log(LogLevelWarning, "(%s) failing %d publishes that were not answered", w.addr, len(left))
+		w.log(LogLevelWarning, "failing publishes that were not answered", slog.Int("publishes", len(left)))
 	}
 	for _, t := range left {
-		if t.Error == nil {
-			t.Error = ErrNotConnected
-		}
 		w.deliveries.deliver(t)
 	}
 }
@@ -384,13 +292,26 @@ func (w *Producer) onAnswer(c *Conn, frameType int32, data []byte) {
 	if w.popTransaction(frameType, data) || atomic.LoadInt32(&w.state) != StateConnected {
 		return
 	}
-	w.log(LogLevelError, "(%s) unexpected response: type %d, %d bytes, %x",
-		w.addr, frameType, len(data), data[:min(len(data), 32)])
+	w.log(LogLevelError, "unexpected response", slog.Int("type", int(frameType)), slog.Int("bytes", len(data)),
+		slog.String("hex", hex.EncodeToString(data[:min(len(data), 32)])))
+	w.noteError(fmt.Errorf("unexpected response of type %d", frameType))
 	w.closeCurrent(c)
 }
 
-func (w *Producer) onConnIOError(c *Conn, _ error) {
+func (w *Producer) onConnIOError(c *Conn, err error) {
+	w.noteError(err)
 	w.closeCurrent(c)
+}
+
+// noteError notes why there is no connection. The first reason counts: it
+// brings others with it.
+func (w *Producer) noteError(err error) {
+	w.guard.Lock()
+	defer w.guard.Unlock()
+	if w.firstErr == nil {
+		w.firstErr = err
+	}
+	w.lastErr = w.firstErr
 }
 
 func (w *Producer) onConnClose(c *Conn) {

@@ -1,14 +1,17 @@
 package nsq
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
 
 // connect makes sure that there is a connection: it makes one, waits for the
 // one being made, or waits for the remains of the last one to be cleared first.
-func (w *Producer) connect() error {
+// The end of ctx ends the waiting, with its error.
+func (w *Producer) connect(ctx context.Context) error {
 	for {
 		w.guard.Lock()
 		switch {
@@ -18,22 +21,36 @@ func (w *Producer) connect() error {
 		case w.dialing != nil:
 			attempt := w.dialing
 			w.guard.Unlock()
-			<-attempt.done
-			return attempt.err
+			return attempt.wait(ctx)
 		case atomic.LoadInt32(&w.state) == StateConnected:
 			w.guard.Unlock()
 			return nil
 		case atomic.LoadInt32(&w.state) == StateDisconnected:
 			gone := w.gone
 			w.guard.Unlock()
-			<-gone
+			select {
+			case <-gone:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		default:
 			attempt := &dialAttempt{done: make(chan struct{})}
 			w.dialing = attempt
 			w.guard.Unlock()
-			w.runAttempt(attempt)
-			return attempt.err
+			go w.runAttempt(attempt) // Stop waits for attempt.done
+			return attempt.wait(ctx)
 		}
+	}
+}
+
+// wait returns the result of the attempt. The attempt outlives ctx: others may
+// wait for it, and the next publish can use what it makes.
+func (a *dialAttempt) wait(ctx context.Context) error {
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -48,9 +65,9 @@ func (w *Producer) runAttempt(attempt *dialAttempt) {
 // dial makes a connection and starts its router. After an error the state is
 // still StateInit.
 func (w *Producer) dial() error {
-	w.log(LogLevelInfo, "(%s) connecting to nsqd", w.addr)
+	w.log(LogLevelInfo, "connecting to nsqd")
 	conn := NewConn(w.addr, &w.config, &producerConnDelegate{w})
-	w.loggers.copyTo(conn, fmt.Sprintf("%3d (%%s)", w.id))
+	w.loggers.copyTo(conn, fmt.Sprintf("%3d (%%s)", w.id), []slog.Attr{slog.Int64("client", w.id)})
 
 	w.guard.Lock()
 	if w.stopFlag.Load() {
@@ -58,7 +75,7 @@ func (w *Producer) dial() error {
 		return ErrStopped
 	}
 	closeChan := make(chan int)
-	w.conn, w.closeChan = conn, closeChan
+	w.conn, w.closeChan, w.firstErr = conn, closeChan, nil
 	w.guard.Unlock()
 
 	if _, err := conn.Connect(); err != nil {
@@ -66,7 +83,8 @@ func (w *Producer) dial() error {
 		if w.stopFlag.Load() {
 			return ErrStopped
 		}
-		w.log(LogLevelError, "(%s) error connecting to nsqd - %s", w.addr, err)
+		w.noteError(err)
+		w.log(LogLevelError, "error connecting to nsqd", errAttr(err))
 		return err
 	}
 	if !w.startRouter() {
@@ -151,7 +169,7 @@ func (w *Producer) Stop() {
 	attempt, conn := w.dialing, w.conn
 	w.guard.Unlock()
 
-	w.log(LogLevelInfo, "(%s) stopping", w.addr)
+	w.log(LogLevelInfo, "stopping")
 	w.deliveries.stopWaiting()
 	if attempt != nil {
 		if conn != nil {

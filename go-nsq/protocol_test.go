@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -252,17 +251,5 @@ func TestErrorsAreValues(t *testing.T) {
 	}
 	if err := error(ErrProtocol{"E_X y"}); err != (ErrProtocol{"E_X y"}) || err.Error() != "E_X y" {
 		t.Error(err)
-	}
-}
-
-// TestAPI compares the exported identifiers with the list in testdata.
-func TestAPI(t *testing.T) {
-	want, err := os.ReadFile("testdata/api.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := exportedAPI(t)
-	if got != string(want) {
-		t.Errorf("the exported API differs from testdata/api.txt:\n%s", diffLines(string(want), got))
 	}
 }

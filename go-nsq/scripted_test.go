@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -25,30 +26,30 @@ type scriptedNSQD struct {
 	t        testing.TB
 	eager    bool
 	messages []string // bodies
-	listener net.Listener
+	listener *nsqtest.Network
 	done     chan struct{}
 
 	mu       sync.Mutex // guards all below
 	commands []string
-	rdy      int // messages that may still be sent
+	times    []time.Time // of the commands
+	rdy      int         // messages that may still be sent
 	sent     int
 	pending  bool // a message is not answered
 	socket   net.Conn
 }
 
-func startScripted(t testing.TB, addr string, eager bool, messages ...string) *scriptedNSQD {
-	t.Helper()
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &scriptedNSQD{t: t, eager: eager, messages: messages, listener: listener, done: make(chan struct{})}
+func startScripted(b *bubble, eager bool, messages ...string) *scriptedNSQD {
+	b.Helper()
+	listener := nsqtest.NewNetwork()
+	s := &scriptedNSQD{t: b, eager: eager, messages: messages, listener: listener, done: make(chan struct{})}
+	b.listen(scriptedAddr, listener)
 	go s.serve()
-	t.Cleanup(s.close)
+	b.Cleanup(s.close)
 	return s
 }
 
-func (s *scriptedNSQD) addr() string { return s.listener.Addr().String() }
+// scriptedAddr is where a scripted server is.
+const scriptedAddr = "scripted:4150"
 
 // close goes away, connection and all.
 func (s *scriptedNSQD) close() {
@@ -96,7 +97,7 @@ func (s *scriptedNSQD) respond(data string) {
 func (s *scriptedNSQD) command(line string, in *bufio.Reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.commands = append(s.commands, line)
+	s.commands, s.times = append(s.commands, line), append(s.times, time.Now())
 	name, param, _ := strings.Cut(line, " ")
 	switch name {
 	case "IDENTIFY":
@@ -173,70 +174,95 @@ func scriptedHandler(m *Message) error {
 	return nil
 }
 
-func newScriptedConsumer(t testing.TB, addr string, configure func(*Config)) *Consumer {
-	t.Helper()
-	config := NewConfig()
+// newScriptedConsumer returns a consumer whose backoff pauses begin with 20 ms.
+// nsqd is not polled for, nor RDY redistributed, at the same moments.
+func newScriptedConsumer(b *bubble, configure func(*Config)) *Consumer {
+	b.Helper()
+	config := b.config()
 	config.MaxInFlight = 5
 	config.BackoffMultiplier = 10 * time.Millisecond
 	config.LookupdPollInterval = 10 * time.Millisecond
-	config.RDYRedistributeInterval = 10 * time.Millisecond
+	config.RDYRedistributeInterval = 7 * time.Millisecond
 	if configure != nil {
 		configure(config)
 	}
-	r := newTestConsumer(t, "test", config)
+	r := b.consumer("test", config)
 	r.AddHandler(HandlerFunc(scriptedHandler))
-	if err := r.ConnectToNSQD(addr); err != nil {
-		t.Fatal(err)
+	if err := r.ConnectToNSQD(scriptedAddr); err != nil {
+		b.Fatal(err)
 	}
 	return r
 }
 
-func eachTiming(t *testing.T, f func(t *testing.T, eager bool)) {
+// eachTiming runs f with a server that waits for IDENTIFY and SUB, and with one
+// that answers before they come.
+func eachTiming(t *testing.T, f func(b *bubble, eager bool)) {
 	for _, eager := range []bool{false, true} {
-		t.Run(fmt.Sprintf("eager=%t", eager), func(t *testing.T) { f(t, eager) })
+		t.Run(fmt.Sprintf("eager=%t", eager), func(t *testing.T) {
+			inBubble(t, func(b *bubble) { f(b, eager) })
+		})
 	}
 }
 
+// pauses returns how long it took from each "RDY 0" to the command behind its
+// answer.
+func (s *scriptedNSQD) pauses() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var pauses []time.Duration
+	for i, command := range s.commands {
+		if command == "RDY 0" && i+2 < len(s.commands) {
+			pauses = append(pauses, s.times[i+2].Sub(s.times[i]))
+		}
+	}
+	return pauses
+}
+
 func TestConsumerBackoff(t *testing.T) {
-	eachTiming(t, func(t *testing.T, eager bool) {
-		s := startScripted(t, "127.0.0.1:0", eager, "good", "good", "good", "bad", "bad", "good", "good")
-		newScriptedConsumer(t, s.addr(), nil)
+	eachTiming(t, func(b *bubble, eager bool) {
+		s := startScripted(b, eager, "good", "good", "good", "bad", "bad", "good", "good")
+		newScriptedConsumer(b, nil)
 		s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1", "FIN 2",
 			"RDY 0", "REQ 3 0", "RDY 1", "RDY 0", "REQ 4 0", "RDY 1", "RDY 0", "FIN 5", "RDY 1", "RDY 5", "FIN 6")
+		want := []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 20 * time.Millisecond}
+		if got := s.pauses(); !slices.Equal(got, want) {
+			b.Errorf("paused for %s, want %s", got, want)
+		}
 	})
 }
 
 func TestConsumerRequeueNoBackoff(t *testing.T) {
-	eachTiming(t, func(t *testing.T, eager bool) {
-		s := startScripted(t, "127.0.0.1:0", eager, "requeue", "requeue_no_backoff", "good")
-		newScriptedConsumer(t, s.addr(), func(config *Config) { config.MaxInFlight = 1 })
+	eachTiming(t, func(b *bubble, eager bool) {
+		s := startScripted(b, eager, "requeue", "requeue_no_backoff", "good")
+		newScriptedConsumer(b, func(config *Config) { config.MaxInFlight = 1 })
 		s.expect("IDENTIFY", "SUB test ch", "RDY 1",
 			"RDY 0", "REQ 0 0", "RDY 1", "RDY 0", "REQ 1 0", "RDY 1", "FIN 2")
 	})
 }
 
 func TestConsumerBackoffDisconnect(t *testing.T) {
-	eachTiming(t, func(t *testing.T, eager bool) {
-		s := startScripted(t, "127.0.0.1:0", eager, "good", "requeue", "requeue", "good")
-		newScriptedConsumer(t, s.addr(), nil)
+	eachTiming(t, func(b *bubble, eager bool) {
+		s := startScripted(b, eager, "good", "requeue", "requeue", "good")
+		newScriptedConsumer(b, nil)
 		s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "RDY 0", "REQ 1 0", "RDY 1",
 			"RDY 0", "REQ 2 0", "RDY 1", "RDY 0", "FIN 3", "RDY 1")
-		addr := s.addr()
 		s.close()
 
-		s = startScripted(t, addr, eager, "good", "good")
+		s = startScripted(b, eager, "good", "good")
 		s.expect("IDENTIFY", "SUB test ch", "RDY 1", "RDY 5", "FIN 0", "FIN 1")
 	})
 }
 
 func TestConsumerPause(t *testing.T) {
-	s := startScripted(t, "127.0.0.1:0", false, "good", "good")
-	r := newScriptedConsumer(t, s.addr(), nil)
-	s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1")
-	r.ChangeMaxInFlight(0)
-	s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1", "RDY 0")
-	r.ChangeMaxInFlight(5)
-	s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1", "RDY 0", "RDY 5")
+	eachTiming(t, func(b *bubble, eager bool) {
+		s := startScripted(b, eager, "good", "good")
+		r := newScriptedConsumer(b, nil)
+		s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1")
+		r.ChangeMaxInFlight(0)
+		s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1", "RDY 0")
+		r.ChangeMaxInFlight(5)
+		s.expect("IDENTIFY", "SUB test ch", "RDY 5", "FIN 0", "FIN 1", "RDY 0", "RDY 5")
+	})
 }
 
 // TestConnHandshakeBytes compares the first bytes of a connection.

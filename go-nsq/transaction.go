@@ -1,6 +1,7 @@
 package nsq
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -11,14 +12,34 @@ type ProducerTransaction struct {
 	Error error         // nil, ErrProtocol, or ErrNotConnected
 	Args  []interface{} // the caller's arguments as given; nil for none
 
-	cmd      *Command // nil once it is being written, and for a rejected publish
-	doneChan chan *ProducerTransaction
+	cause     error    // see Cause
+	uncertain bool     // see Uncertain
+	cmd       *Command // nil once it is being written, and for a rejected publish
+	doneChan  chan *ProducerTransaction
+	onDone    func(*ProducerTransaction) // called instead of doneChan, must not block; nil for none
+}
+
+// Uncertain says of a publish that failed whether nsqd may have stored it all
+// the same: it was written, and the connection lost before the answer. To
+// publish it again may double it. A failed publish that is not uncertain was
+// certainly not stored.
+func (t *ProducerTransaction) Uncertain() bool {
+	return t.uncertain
+}
+
+// Cause says what lies behind ErrNotConnected: how the connection was lost. It
+// is nil if there is nothing to tell.
+func (t *ProducerTransaction) Cause() error {
+	return t.cause
 }
 
 // Limits of what waits to be written before publishing blocks.
 const (
 	maxWaitingTransactions = 4096
 	maxWaitingBytes        = 1 << 20 // of bodies
+
+	// maxUnansweredTransactions may be written and wait for nsqd's answer.
+	maxUnansweredTransactions = 1 << 16
 )
 
 // transactionQueue holds the transactions of a Producer from publish to answer,
@@ -35,7 +56,9 @@ type transactionQueue struct {
 	written      int // how many of them are written
 	waitingBytes int // bodies of those that are not
 	rejected     int // how many have an Error already, see put
-	answered     int // answers so far
+	accepted     int // answers so far that were OK
+	refused      int // answers so far that were errors
+	lost         int // written or waiting when the connection ended
 	closed       bool
 	idle         chan struct{} // closed once nothing is queued; nil if nobody waits
 }
@@ -48,15 +71,18 @@ func newTransactionQueue() *transactionQueue {
 
 // put adds t, waiting for room if there is none, and says whether the queue
 // took it: a closed one does not. A transaction that has an Error already is not
-// written but gets its outcome in its turn.
-func (q *transactionQueue) put(t *ProducerTransaction) bool {
+// written but gets its outcome in its turn. The end of ctx ends the wait.
+func (q *transactionQueue) put(ctx context.Context, t *ProducerTransaction) (bool, error) {
 	q.mu.Lock()
-	for !q.closed && q.fullLocked() {
-		q.room.Wait()
+	if q.fullLocked() && !q.closed {
+		if err := waitWhile(ctx, &q.room, func() bool { return q.fullLocked() && !q.closed }); err != nil {
+			q.mu.Unlock()
+			return false, err
+		}
 	}
 	if q.closed {
 		q.mu.Unlock()
-		return false
+		return false, nil
 	}
 	q.transactions.push(t)
 	if t.cmd == nil {
@@ -70,11 +96,46 @@ func (q *transactionQueue) put(t *ProducerTransaction) bool {
 	if first {
 		q.signal()
 	}
-	return true
+	return true, nil
+}
+
+// waitWhile waits on cond, whose lock is held, while condition holds. The end of
+// ctx ends the wait with its error.
+func waitWhile(ctx context.Context, cond *sync.Cond, condition func() bool) error {
+	stop := context.AfterFunc(ctx, func() {
+		cond.L.Lock()
+		defer cond.L.Unlock()
+		cond.Broadcast()
+	})
+	defer stop()
+	for condition() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		cond.Wait()
+	}
+	return nil
 }
 
 func (q *transactionQueue) fullLocked() bool {
-	return q.transactions.count-q.written >= maxWaitingTransactions || q.waitingBytes >= maxWaitingBytes
+	return q.transactions.count-q.written >= maxWaitingTransactions || q.waitingBytes >= maxWaitingBytes ||
+		q.written >= maxUnansweredTransactions
+}
+
+// withdraw makes err the outcome of t if t is not being written yet, and says
+// whether it did. t is or was in the queue.
+func (q *transactionQueue) withdraw(t *ProducerTransaction, err error) bool {
+	q.mu.Lock()
+	if t.cmd == nil {
+		q.mu.Unlock()
+		return false
+	}
+	q.waitingBytes -= len(t.cmd.Body)
+	q.rejected++
+	t.cmd, t.Error = nil, err
+	q.room.Broadcast()
+	q.mu.Unlock()
+	return true
 }
 
 func (q *transactionQueue) signal() {
@@ -101,15 +162,19 @@ func (q *transactionQueue) take(cmds []*Command) (_ []*Command, unanswered int) 
 	return cmds, q.written
 }
 
-// pop removes the transaction that the next answer belongs to, nil if no answer
-// is due. more says that popRejected may have something to do.
-func (q *transactionQueue) pop() (t *ProducerTransaction, more bool) {
+// pop removes the transaction that the next answer, OK or an error, belongs to;
+// nil if no answer is due. more says that popRejected may have something to do.
+func (q *transactionQueue) pop(ok bool) (t *ProducerTransaction, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.written == 0 {
 		return nil, false
 	}
-	q.answered++
+	if ok {
+		q.accepted++
+	} else {
+		q.refused++
+	}
 	return q.popLocked(), q.rejected > 0
 }
 
@@ -128,6 +193,9 @@ func (q *transactionQueue) popRejected() *ProducerTransaction {
 func (q *transactionQueue) popLocked() *ProducerTransaction {
 	t := q.transactions.pop()
 	q.written--
+	if q.written == maxUnansweredTransactions-1 {
+		q.room.Broadcast()
+	}
 	if q.transactions.count == 0 && q.idle != nil {
 		close(q.idle)
 		q.idle = nil
@@ -136,14 +204,21 @@ func (q *transactionQueue) popLocked() *ProducerTransaction {
 }
 
 // close makes the queue refuse transactions and returns those it held.
-func (q *transactionQueue) close() []*ProducerTransaction {
+// Those that have no outcome get ErrNotConnected, because of cause.
+func (q *transactionQueue) close(cause error) []*ProducerTransaction {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
 	q.room.Broadcast()
 	var left []*ProducerTransaction
 	for q.transactions.count > 0 {
-		left = append(left, q.transactions.pop())
+		t := q.transactions.pop()
+		if t.Error == nil {
+			q.lost++
+			t.uncertain = t.cmd == nil
+			t.cmd, t.Error, t.cause = nil, ErrNotConnected, cause
+		}
+		left = append(left, t)
 	}
 	q.written, q.rejected, q.waitingBytes = 0, 0, 0
 	if q.idle != nil {
@@ -178,7 +253,19 @@ func (q *transactionQueue) whenIdle() <-chan struct{} {
 func (q *transactionQueue) answers() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.answered
+	return q.accepted + q.refused
+}
+
+func (q *transactionQueue) stats() ProducerStats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return ProducerStats{
+		Published:  uint64(q.accepted),
+		Refused:    uint64(q.refused),
+		Lost:       uint64(q.lost),
+		Waiting:    q.transactions.count - q.written,
+		Unanswered: q.written,
+	}
 }
 
 // maxUndelivered is how many outcomes may wait for the reader of one doneChan
@@ -206,6 +293,10 @@ func newDeliveries() *deliveries {
 
 // deliver hands t to its doneChan, if it has one.
 func (d *deliveries) deliver(t *ProducerTransaction) {
+	if t.onDone != nil {
+		t.onDone(t)
+		return
+	}
 	if t.doneChan == nil {
 		return
 	}
@@ -260,16 +351,17 @@ func (d *deliveries) send(to chan *ProducerTransaction, queue *ring[*ProducerTra
 	}
 }
 
-// waitForRoom waits while too many outcomes wait for the reader of doneChan.
-func (d *deliveries) waitForRoom(doneChan chan *ProducerTransaction) {
+// waitForRoom waits while too many outcomes wait for the reader of doneChan. The
+// end of ctx ends the wait with its error.
+func (d *deliveries) waitForRoom(ctx context.Context, doneChan chan *ProducerTransaction) error {
 	if doneChan == nil || d.queues.Load() == 0 {
-		return
+		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.open && d.late[doneChan] != nil && d.late[doneChan].count >= maxUndelivered {
-		d.room.Wait()
-	}
+	return waitWhile(ctx, &d.room, func() bool {
+		return d.open && d.late[doneChan] != nil && d.late[doneChan].count >= maxUndelivered
+	})
 }
 
 // stopWaiting ends waitForRoom for good.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/diskqueue"
 )
 
 // A Channel is one copy of a topic's messages, shared out among its consumers.
@@ -20,7 +22,8 @@ type Channel struct {
 	env       *env
 	queue     *queue
 	deferred  *deferred
-	nearest   *preference // among the consumers; nil without the experiment
+	nearest   *preference    // among the consumers; nil without the experiment
+	latency   *latencyWindow // nil where nobody wants to know
 
 	messages   atomic.Uint64 // received from the topic
 	requeued   atomic.Uint64
@@ -33,6 +36,7 @@ type Channel struct {
 
 	mu        sync.Mutex
 	consumers map[*consumer]struct{}
+	gone      answers                 // of consumers that have left
 	tables    map[*inFlight]*consumer // of consumers, and of those gone while not empty
 }
 
@@ -41,8 +45,9 @@ type Channel struct {
 var errTooManyConsumers = errors.New("too many consumers")
 
 // newChannel makes a channel. recovered is told when its disk works again after
-// it failed.
-func newChannel(env *env, topicName, name string, recovered func()) *Channel {
+// it failed, giveBack which of the messages that the topic has lent are not needed
+// any more.
+func newChannel(env *env, topicName, name string, recovered func(), giveBack func([]diskqueue.Ticket)) *Channel {
 	c := &Channel{
 		topicName: topicName,
 		name:      name,
@@ -55,9 +60,13 @@ func newChannel(env *env, topicName, name string, recovered func()) *Channel {
 	c.deferred = newDeferred(env.keeper, c.queue.hold)
 	c.queue.opened = c.wakeConsumers
 	c.queue.postpone = c.deferred.addDue
+	c.queue.giveBack = giveBack
 	c.queue.recovered = func() {
 		c.wakeConsumers() // they may read from disk again
 		recovered()
+	}
+	if env.latencyWindow > 0 {
+		c.latency = newLatencyWindow(env.keeper.clock, env.latencyWindow)
 	}
 	if env.topology != nil {
 		c.nearest = newPreference(c.queue, env.keeper)
@@ -75,12 +84,11 @@ func (c *Channel) accept(entries []entry) (rest []entry) {
 		return nil
 	}
 	c.messages.Add(uint64(len(entries)))
-	isDeferred := func(e entry) bool { return e.delayMs > 0 }
-	if slices.ContainsFunc(entries, isDeferred) {
-		c.deferred.add(entries)
-		entries = slices.DeleteFunc(slices.Clone(entries), isDeferred)
+	deferred, rest := splitDeferred(entries)
+	if len(deferred) > 0 {
+		c.deferred.add(deferred)
 	}
-	return c.queue.remember(entries)
+	return c.queue.remember(rest)
 }
 
 // join adds a consumer. It returns [errExiting] while the channel is being
@@ -108,6 +116,7 @@ func (c *Channel) leave(con *consumer) (abandoned bool) {
 		return false
 	}
 	delete(c.consumers, con)
+	c.gone.add(con)
 	if con.inFlight.Len() == 0 {
 		delete(c.tables, con.inFlight)
 	}
@@ -129,7 +138,7 @@ func (c *Channel) expire(table *inFlight, entries []entry) {
 	}
 	c.mu.Unlock()
 	if present {
-		con.wakePump()
+		con.pump.call()
 	}
 }
 
@@ -168,6 +177,27 @@ func (c *Channel) inFlightCount() (n int64) {
 	return n
 }
 
+// answers counts deliveries, and messages finished.
+type answers struct{ delivered, finished uint64 }
+
+func (a *answers) add(c *consumer) {
+	a.delivered += c.messages.Load()
+	a.finished += c.finished.Load()
+}
+
+// answered returns how many messages were delivered, and how many were finished,
+// so far. They are counted by each client for itself, so that consumers of one
+// channel do not meet at a counter.
+func (c *Channel) answered() (delivered, finished uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.gone
+	for con := range c.consumers {
+		all.add(con)
+	}
+	return all.delivered, all.finished
+}
+
 func (c *Channel) consumerList() []*consumer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -184,7 +214,7 @@ func (c *Channel) pause(paused bool) bool {
 // wakeConsumers lets every consumer look again at what it may take.
 func (c *Channel) wakeConsumers() {
 	for _, con := range c.consumerList() {
-		con.wakePump()
+		con.pump.call()
 	}
 }
 
@@ -192,8 +222,11 @@ func (c *Channel) wakeConsumers() {
 func (c *Channel) empty() error {
 	deferred, _ := c.deferred.drain()
 	dropped := len(deferred)
+	c.queue.finishAll(deferred)
 	for _, t := range c.inFlightTables() {
-		dropped += len(t.drain())
+		inFlight := t.drain()
+		dropped += len(inFlight)
+		c.queue.finishAll(inFlight)
 	}
 	c.queue.discarded.Add(uint64(dropped))
 	err := c.queue.empty()
@@ -223,7 +256,9 @@ func (c *Channel) delete() error {
 	for _, con := range c.consumerList() {
 		con.stop()
 	}
-	c.release()
+	inFlight, deferred, _ := c.release()
+	c.queue.finishAll(inFlight)
+	c.queue.finishAll(deferred)
 	return c.queue.delete()
 }
 

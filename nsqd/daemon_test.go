@@ -16,6 +16,7 @@ import (
 type daemon struct {
 	*NSQD
 	t      *testing.T
+	base   string         // of URLs; plain HTTP unless the test says otherwise
 	client http.Transport // follows no redirects
 	stop   context.CancelFunc
 	result chan error // of Run
@@ -38,6 +39,9 @@ func startDaemon(t *testing.T, configure ...func(*Options)) *daemon {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	d := &daemon{NSQD: n, t: t, stop: stop, result: make(chan error, 1)}
+	if n.HTTPAddr() != nil {
+		d.base = "http://" + n.HTTPAddr().String()
+	}
 	go func() { d.result <- n.Run(ctx) }()
 	t.Cleanup(d.shutdown)
 	return d
@@ -67,7 +71,7 @@ func (d *daemon) dial() *nsqtest.Conn {
 }
 
 // url is the URL of an HTTP path.
-func (d *daemon) url(path string) string { return "http://" + d.HTTPAddr().String() + path }
+func (d *daemon) url(path string) string { return d.base + path }
 
 // request sends one HTTP request and returns the answer with its body.
 func (d *daemon) request(method, path, body string) (*http.Response, string) {

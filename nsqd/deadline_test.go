@@ -101,7 +101,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 			id := MessageID(fmt.Appendf(nil, "%016d", k))
 			// The table's own clock reading is later than this one, by next to nothing.
 			due := d.keeper.clock.now() + int64(timeout)
-			table.start([]entry{{msg: &Message{ID: id, Nanos: due}}}, timeout)
+			table.start([]entry{{msg: &Message{ID: id, Nanos: due}}}, timeout, new(tickets))
 		}
 	}
 	for range deferred {

@@ -53,8 +53,8 @@ func (s *failingStorage) block(queue string) (release func()) {
 	return sync.OnceFunc(func() { close(released) })
 }
 
-func (s *failingStorage) open(name string) (backend, error) {
-	b, err := s.storage.open(name)
+func (s *failingStorage) open(name string, ready func()) (backend, error) {
+	b, err := s.storage.open(name, ready)
 	return &failingBackend{b, s, name}, err
 }
 

@@ -54,6 +54,7 @@ func (q *queue) holdBeyond(entries []entry, cause error) {
 	q.excess.mu.Lock()
 	if q.excess.stopped {
 		q.excess.mu.Unlock()
+		q.finishAll(entries)
 		return // deleted
 	}
 	q.memory.PutBeyond(entries)
@@ -134,6 +135,9 @@ func (q *queue) moveOnce() error {
 			q.memory.PutBeyond(entries)
 			q.excess.moving.Add(-int64(len(entries)))
 			return err
+		}
+		if err != nil {
+			q.finishAll(batch) // deleted
 		}
 		q.excess.moving.Add(-int64(len(batch)))
 		entries = entries[len(batch):]

@@ -17,8 +17,8 @@ import (
 // its work, answers 500.
 func debugRoutes(api *httpapi.API) {
 	api.Pprof()
-	api.Handle(http.MethodPut, "/debug/setblockrate", putBlockRate, httpapi.Plain)
-	api.Handle(http.MethodPost, "/debug/freememory", postFreeMemory)
+	api.Handle(http.MethodPut, "/debug/setblockrate", putBlockRate, httpapi.Plain, httpapi.Guarded)
+	api.Handle(http.MethodPost, "/debug/freememory", postFreeMemory, httpapi.Guarded)
 }
 
 // putBlockRate answers PUT /debug/setblockrate?rate=N: the profile of blocking

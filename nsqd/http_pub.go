@@ -19,13 +19,16 @@ import (
 // Errors of publishing over HTTP.
 var (
 	errMsgTooBig    = refusal(http.StatusRequestEntityTooLarge, "MSG_TOO_BIG")
+	errMsgUnread    = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "MSG_TOO_BIG", Unread: true}
 	errMsgEmpty     = refusal(http.StatusBadRequest, "MSG_EMPTY")
 	errInvalidDefer = refusal(http.StatusBadRequest, "INVALID_DEFER")
-	errBodyTooBig   = refusal(http.StatusRequestEntityTooLarge, "BODY_TOO_BIG")
+	errBodyUnread   = httpapi.Error{Status: http.StatusRequestEntityTooLarge, Text: "BODY_TOO_BIG", Unread: true}
 	errBadBody      = refusal(http.StatusRequestEntityTooLarge, "BAD_BODY")
 	errBadMessage   = refusal(http.StatusRequestEntityTooLarge, "BAD_MESSAGE")
 	errUnreadable   = refusal(http.StatusInternalServerError, "INTERNAL_ERROR")
-	errNotAccepted  = refusal(http.StatusServiceUnavailable, "EXITING")
+	errNotAccepted  = httpapi.Error{Status: http.StatusServiceUnavailable, Text: "EXITING"}
+
+	errRefusedInDrain = refusal(http.StatusServiceUnavailable, "DRAINING")
 )
 
 // postPub answers POST /pub: the body is one message. The topic comes into being
@@ -33,23 +36,19 @@ var (
 func (n *NSQD) postPub(_ http.ResponseWriter, r *http.Request, _ httprouter.Params) (any, error) {
 	opts := n.options()
 	if r.ContentLength > opts.MaxMsgSize {
-		return nil, errMsgTooBig
+		return nil, errMsgUnread
 	}
 	body, err := readBody(r, opts.MaxMsgSize)
 	if err != nil {
 		return nil, errUnreadable // the client is gone, or too slow
 	}
 	if int64(len(body)) > opts.MaxMsgSize {
-		return nil, errMsgTooBig
+		return nil, errMsgUnread
 	}
 	if len(body) == 0 {
 		return nil, errMsgEmpty
 	}
-	params, err := httpapi.Query(r)
-	if err != nil {
-		return nil, err
-	}
-	topic, err := topicParam(params, errInvalidTopic)
+	topic, params, err := publishParams(r)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +62,15 @@ func (n *NSQD) postPub(_ http.ResponseWriter, r *http.Request, _ httprouter.Para
 	one[0] = entry{}
 	singles.Put(one)
 	return result, err
+}
+
+// publishParams returns the topic of a publish, and all parameters.
+func publishParams(r *http.Request) (topic string, params httpapi.Params, err error) {
+	if params, err = httpapi.Query(r); err != nil {
+		return "", nil, err
+	}
+	topic, err = topicParam(params, errInvalidTopic)
+	return topic, params, err
 }
 
 // singles holds lists for one message, so that publishing need not allocate one.
@@ -88,13 +96,9 @@ func deferParam(params httpapi.Params, longest time.Duration) (uint32, error) {
 func (n *NSQD) postMpub(_ http.ResponseWriter, r *http.Request, _ httprouter.Params) (any, error) {
 	opts := n.options()
 	if r.ContentLength > opts.MaxBodySize {
-		return nil, errBodyTooBig
+		return nil, errBodyUnread
 	}
-	params, err := httpapi.Query(r)
-	if err != nil {
-		return nil, err
-	}
-	topic, err := topicParam(params, errInvalidTopic)
+	topic, params, err := publishParams(r)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +147,7 @@ func parseLines(body []byte, opts *Options) ([][]byte, error) {
 		}
 	}
 	if tooBig {
-		return nil, errBodyTooBig
+		return nil, errBodyUnread
 	}
 	return lines, nil
 }
@@ -167,7 +171,7 @@ func parseBatch(body []byte, opts *Options) ([][]byte, error) {
 	case complete:
 		return p.bodies(body[4:]), nil
 	case int64(len(body)) > opts.MaxBodySize:
-		return nil, errBodyTooBig
+		return nil, errBodyUnread
 	}
 	return nil, errBadMessage
 }
@@ -175,6 +179,9 @@ func parseBatch(body []byte, opts *Options) ([][]byte, error) {
 // publish hands entries to the topic of that name, which it creates if need be,
 // and returns the answer.
 func (n *NSQD) publish(topic string, entries []entry) (any, error) {
+	if n.drain.refusing.Load() {
+		return nil, errRefusedInDrain
+	}
 	t, err := n.GetTopic(topic)
 	if err == nil {
 		err = t.PutMessages(entries)

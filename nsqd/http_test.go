@@ -7,17 +7,29 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nsq-suite/nsq/internal/logging"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
-// The check vectors of the HTTP specification, in order, in one daemon.
+// The check vectors of the HTTP specification, in order, in one daemon. It listens
+// on other addresses than by default, and topology_zone is here for statsd_address.
 func TestHTTPCheckVectors(t *testing.T) {
-	d := startDaemon(t)
+	t.Run("HTTP", func(t *testing.T) { checkVectors(t, startDaemon(t)) })
+	t.Run("HTTPS", func(t *testing.T) {
+		ca := nsqtest.NewCA(t)
+		d := startDaemon(t, func(o *Options) { o.TLSCert, o.TLSKey = ca.IssueFiles("nsqd") })
+		d.base, d.client.TLSClientConfig = "https://"+d.HTTPSAddr().String(), ca.Client()
+		checkVectors(t, d)
+	})
+}
+
+func checkVectors(t *testing.T, d *daemon) {
 	messageOfSize := func(n int) string { return strings.Repeat("x", n) }
 	for _, c := range []struct {
 		method, path, body string
@@ -55,6 +67,19 @@ func TestHTTPCheckVectors(t *testing.T) {
 		{"POST", "/channel/create?topic=nope&channel=a%20b", "", 400, `{"message":"INVALID_ARG_CHANNEL"}`, "", ""},
 		{"POST", "/channel/create?topic=nope&channel=c", "", 404, `{"message":"TOPIC_NOT_FOUND"}`, "", ""},
 		{"POST", "/channel/pause?topic=t&channel=nope", "", 404, `{"message":"CHANNEL_NOT_FOUND"}`, "", ""},
+		{"GET", "/config/log_level", "", 200, "2", "Content-Type", "application/json; charset=utf-8"},
+		{"PUT", "/config/log_level", "DEBUG", 200, "1", "", ""},
+		{"PUT", "/config/log_level", `"debug"`, 400, `{"message":"INVALID_VALUE"}`, "", ""},
+		{"PUT", "/config/nope", "", 413, `{"message":"INVALID_VALUE"}`, "", ""},
+		{"PUT", "/config/nope", "x", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"PUT", "/config/mem_queue_size", "5", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"GET", "/config/node_id", "", 400, `{"message":"INVALID_OPTION"}`, "", ""},
+		{"GET", "/config/tcp_address", "", 200, "127.0.0.1:0", "Content-Type", "text/plain; charset=utf-8"},
+		{"GET", "/config/msg_timeout", "", 200, "60000000000", "", ""},
+		{"GET", "/config/auth_http_request_method", "", 200, "get", "Content-Type", "text/plain; charset=utf-8"},
+		{"GET", "/config/topology_zone", "", 200, "", "Content-Type", ""},
+		{"GET", "/stats?format=json&topic=nope&include_mem=0", "", 200, fmt.Sprintf(`{"version":"1.3.0","health":"OK","start_time":%d,"topics":null,"producers":null}`, d.started.Unix()), "", ""},
+		{"POST", "/config/log_level", "", 405, `{"message":"METHOD_NOT_ALLOWED"}`, "Allow", "GET, OPTIONS, PUT"},
 	} {
 		resp, body := d.request(c.method, c.path, c.body)
 		if redirect := c.status < 400 && c.status >= 300; resp.StatusCode != c.status || body != c.want && !redirect {
@@ -287,9 +312,7 @@ func TestDiskFailure(t *testing.T) {
 	if strings.Contains(logged.String(), "/pub") {
 		t.Error("publishing is access-logged")
 	}
-	if want := "INFO: 200 GET /ping (127.0.0.1:"; !strings.Contains(logged.String(), want) {
-		t.Errorf("got log %s\nwant in it %s", logged.String(), want)
-	}
+	logged.await(t, `INFO: 200 GET /ping \(127\.0\.0\.1:`)
 }
 
 // logLines collects the lines of a logger.
@@ -308,4 +331,17 @@ func (l *logLines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lines.String()
+}
+
+// await waits until the log has what matches the regular expression.
+func (l *logLines) await(t *testing.T, pattern string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	ticks := time.NewTicker(time.Millisecond)
+	defer ticks.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !re.MatchString(l.String()); <-ticks.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log lacks %s:\n%s", pattern, l)
+		}
+	}
 }

@@ -20,9 +20,9 @@ var (
 func (n *NSQD) topicRoutes(api *httpapi.API) {
 	// Whether a bad name is called so or just not found is what clients know.
 	handle := func(path string, badName error, act func(*Topic) error) {
-		api.Handle(http.MethodPost, path, n.onTopic(badName, act))
+		api.Handle(http.MethodPost, path, n.onTopic(badName, act), httpapi.Guarded)
 	}
-	api.Handle(http.MethodPost, "/topic/create", n.postTopicCreate)
+	api.Handle(http.MethodPost, "/topic/create", n.postTopicCreate, httpapi.Guarded)
 	handle("/topic/delete", errTopicNotFound, func(t *Topic) error {
 		return errors.Join(n.deleteTopic(t), n.record(t.ephemeral))
 	})
@@ -101,9 +101,9 @@ func (n *NSQD) pauseTopic(t *Topic, paused bool) error {
 
 func (n *NSQD) channelRoutes(api *httpapi.API) {
 	handle := func(path string, act func(*Topic, *Channel) error) {
-		api.Handle(http.MethodPost, path, n.onChannel(act))
+		api.Handle(http.MethodPost, path, n.onChannel(act), httpapi.Guarded)
 	}
-	api.Handle(http.MethodPost, "/channel/create", n.postChannelCreate)
+	api.Handle(http.MethodPost, "/channel/create", n.postChannelCreate, httpapi.Guarded)
 	handle("/channel/delete", func(t *Topic, c *Channel) error {
 		return errors.Join(t.deleteChannel(c), n.record(t.ephemeral || c.ephemeral))
 	})

@@ -51,8 +51,8 @@ func (f *inFlight) Len() int64 { return f.length.Load() }
 // start marks entries as delivered just now. An ID that is in flight to this
 // client already stands for the same message twice in the queue, as happens after
 // a crash: one delivery is enough, so the second is dropped from entries, which
-// start returns.
-func (f *inFlight) start(entries []entry, timeout time.Duration) []entry {
+// start returns, and its record added to dropped.
+func (f *inFlight) start(entries []entry, timeout time.Duration, dropped *tickets) []entry {
 	now := f.keeper.clock.now()
 	due := now + int64(timeout)
 	f.mu.Lock()
@@ -61,6 +61,8 @@ func (f *inFlight) start(entries []entry, timeout time.Duration) []entry {
 		if f.set.Add(e.msg.ID, due, flight{e, now}) {
 			entries[kept] = e
 			kept++
+		} else {
+			dropped.add(e)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))
@@ -82,14 +84,23 @@ func (f *inFlight) armLocked(due int64) bool {
 	return true
 }
 
-// finish removes the given messages and appends the IDs that are not in flight
-// to missing.
-func (f *inFlight) finish(ids []MessageID, missing []MessageID) []MessageID {
+// finish removes the given messages. It adds their records to records, when they
+// were published to published unless that is nil, and the IDs that are not in
+// flight to missing, which it returns.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID, records *tickets, published *[]int64) []MessageID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		if _, ok := f.set.Remove(id); !ok {
+		fl, ok := f.set.Remove(id)
+		if !ok {
 			missing = append(missing, id)
+			continue
+		}
+		if fl.stored != notStored {
+			records.add(fl.entry)
+		}
+		if published != nil {
+			*published = append(*published, fl.msg.Nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))

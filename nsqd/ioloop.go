@@ -1,11 +1,13 @@
 package nsqd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -37,7 +39,7 @@ func (c *conn) IOLoop() error {
 		if !errors.As(err, &refused) || c.stopped(err) {
 			return c.goodbye(err)
 		}
-		c.log.Error(fmt.Sprintf("[%s] - %s", c.addr, refused))
+		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("[%s] - %s", c.addr, refused))
 		if err := c.out.answer(protocol.FrameError, refused.Error()); err != nil {
 			return c.goodbye(err)
 		}
@@ -158,11 +160,20 @@ func (c *conn) goodbye(err error) error {
 		return nil
 	case errors.Is(err, net.ErrClosed):
 		return nil
+	case hungUp(err):
+		c.log.Info(fmt.Sprintf("client(%s) - %s", c.addr, err))
+		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.log.Info(fmt.Sprintf("client(%s) is silent, disconnecting", c.addr))
 		return nil
 	}
 	return err
+}
+
+// hungUp reports whether err is what is left of a client that has gone without
+// reading all that it was sent, or that was killed.
+func hungUp(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // aside runs f, which calls deep, on a goroutine of its own and waits for it: the

@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -17,6 +18,8 @@ type Message struct {
 	ID    MessageID
 	Nanos int64 // when it was published, nanoseconds since 1970
 	Body  []byte
+
+	ticket diskqueue.Ticket // of the record it was read from; see entry.stored
 }
 
 // An entry is a message in the queue of one topic or one channel, with what that
@@ -25,6 +28,7 @@ type entry struct {
 	msg      *Message
 	delayMs  uint32 // in a topic: how long each channel is to defer it
 	attempts uint16 // in a channel: deliveries so far; wraps around at 65,536
+	stored   stored // where it has a record that goes with the entry
 }
 
 // maxDelay is the longest delay an entry can hold, about 49 days.

@@ -2,6 +2,7 @@ package nsqd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/version"
 )
 
@@ -34,9 +36,18 @@ type NSQD struct {
 	svc      *service
 	keeper   *timekeeper
 	health   *health
+	guard    *httpapi.Guard
+	syncs    syncs
 	metadata *metadata
 	lookup   *lookupLoop
+	statsd   *statsd // nil for none
+	drain    *drainer
+	api      *httpapi.API
 	conns    connSet
+
+	ready chan struct{} // closed when clients are served
+
+	configured Options // as given to New
 
 	// life ends when the daemon begins to stop: with it end questions that a
 	// client waits for.
@@ -48,6 +59,11 @@ type NSQD struct {
 	// mu serialises the creation and removal of topics. It is not taken on the
 	// publish path.
 	mu sync.Mutex
+
+	changing  sync.Mutex                // serialises changes of options; taken before all other locks
+	serverTLS atomic.Pointer[serverTLS] // for new connections; nil: TLS is not offered. Written under changing
+
+	unstored unstored
 }
 
 // New checks opts, locks the data directory and opens the listeners: clients can
@@ -83,7 +99,7 @@ func (n *NSQD) listen(opts *Options) (err error) {
 
 // newNSQD makes a daemon without listeners.
 func newNSQD(opts *Options) (*NSQD, error) {
-	n := &NSQD{log: opts.logger(), started: time.Now(), dir: opts.DataPath}
+	n := &NSQD{log: opts.logger(), started: time.Now(), dir: opts.DataPath, ready: make(chan struct{})}
 	if n.dir == "" {
 		dir, err := os.Getwd()
 		if err != nil {
@@ -100,9 +116,17 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		return nil, errors.Join(err, lock.release())
 	}
 	own := *opts
-	serverTLS, clientTLS, err := own.resolveTLS()
+	ownTLS, clientTLS, err := own.resolveTLS()
 	if err == nil {
 		err = own.validateRest()
+	}
+	var transport lookupTransport
+	if err == nil {
+		transport, err = own.lookupTransport()
+	}
+	var rules *httpapi.Rules
+	if err == nil {
+		rules, err = own.adminRules()
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
@@ -111,29 +135,42 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("list data-path: %w", err), lock.release())
 	}
+	n.configured = *opts
 	n.opts.Store(&own)
+	n.serverTLS.Store(ownTLS)
+	n.guard = httpapi.NewGuard("nsqd")
+	n.guard.Use(rules)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.keeper = newTimekeeper(clock{start: n.started})
 	n.health = new(health)
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
+	disk := diskqueue.NewShared(diskqueue.SharedOptions{OnSync: n.syncs.observe})
 	n.env = &env{
 		log:          n.log,
 		keeper:       n.keeper,
-		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, log: n.log},
+		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, disk: disk, log: n.log},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
-		topology:     newTopology(&own, n.log),
+		topology:     newTopology(&own),
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}
+	if len(own.E2EProcessingLatencyPercentiles) > 0 {
+		n.env.latencyWindow, n.env.quantiles = own.E2EProcessingLatencyWindowTime, own.E2EProcessingLatencyPercentiles
+	}
+	n.drain = newDrainer(&own, n.log, n.unfinished)
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,
 		ids:    newIDSource(own.ID, wallClock),
 		keeper: n.keeper,
-		tls:    serverTLS,
 		topic:  n.GetTopic,
 		life:   n.life,
+
+		refusing: &n.drain.refusing,
+	}
+	if ownTLS != nil {
+		n.svc.tls = reloadableTLS(func() *tls.Config { return n.serverTLS.Load().tcp })
 	}
 	if len(own.AuthHTTPAddresses) > 0 {
 		n.svc.auth = auth.NewClient(auth.Config{
@@ -152,34 +189,19 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		maxReplySize:       own.MaxBodySize,
 		httpConnectTimeout: own.HTTPClientConnectTimeout,
 		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		transport:          transport,
 		log:                n.log,
 	})
+	if own.StatsdAddress != "" {
+		n.statsd = newStatsd(&own, n.log, n.stats)
+	}
+	n.api = n.routes()
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
-	n.warnTLS(&own)
 	return n, nil
 }
 
 func (n *NSQD) options() *Options { return n.opts.Load() }
-
-// network is "unix" for an address that is not host:port.
-func network(addr string) string {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return "unix"
-	}
-	return "tcp"
-}
-
-// listen opens one listener. That of a Unix socket removes the file when it is
-// closed; a file that is there already is an error, since another process may
-// serve it.
-func listen(network, addr string) (net.Listener, error) {
-	l, err := net.Listen(network, addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen (%s) failed - %w", addr, err)
-	}
-	return l, nil
-}
 
 // resolveBroadcastPorts replaces 0 by the port that is really bound.
 func (n *NSQD) resolveBroadcastPorts() {
@@ -223,19 +245,41 @@ func (n *NSQD) HTTPSAddr() net.Addr {
 	return n.https.Addr()
 }
 
+// Ready is closed when clients are served: all topics and channels of the last run
+// are there again.
+func (n *NSQD) Ready() <-chan struct{} { return n.ready }
+
 // Run serves until ctx ends or a part fails, and then stops cleanly: it
 // disconnects everybody, and stores every message that is not ephemeral. It
 // returns why it stopped, or what could not be stored.
 func (n *NSQD) Run(ctx context.Context) error {
 	defer n.log.Info("NSQ: bye")
-	if err := n.load(); err != nil {
-		return errors.Join(err, n.closeListeners(), n.lock.release())
-	}
 	defer n.end()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
+	if n.http != nil {
+		g.Go(func() error { return n.serveHTTP(ctx) })
+	}
+	if n.https != nil {
+		g.Go(func() error { return n.serveHTTPS(ctx) })
+	}
+	if err := n.load(); err != nil {
+		cancel()
+		n.end()
+		err = errors.Join(err, g.Wait())
+		if n.tcp != nil {
+			err = errors.Join(err, n.tcp.Close())
+		}
+		return errors.Join(err, n.lock.release())
+	}
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
+	g.Go(func() error { return n.drain.run(ctx) })
+	if n.statsd != nil {
+		g.Go(func() error { return n.statsd.run(ctx, statsdPrefix(n.options())) })
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		n.end()
@@ -245,13 +289,13 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}
-	if n.http != nil {
-		g.Go(func() error { return n.serveHTTP(ctx) })
-	}
-	if n.https != nil {
-		g.Go(func() error { return n.serveHTTPS(ctx) })
-	}
+	n.announceHTTP()
+	close(n.ready)
 	err := g.Wait()
+	n.svc.crew.close()
+	if errors.Is(err, errDrained) {
+		err = nil
+	}
 	if n.svc.auth != nil {
 		n.svc.auth.Close()
 	}
@@ -294,27 +338,6 @@ func (n *NSQD) load() error {
 		return fmt.Errorf("failed to persist metadata - %w", err)
 	}
 	return nil
-}
-
-// closeAtOnce is how many topics are stored at a time. Each waits for its fsyncs,
-// and a file system serves many of them as fast as one.
-const closeAtOnce = 64
-
-// closeTopics stores everything. Nobody publishes or consumes any more.
-func (n *NSQD) closeTopics() error {
-	persisted := n.metadata.persist()
-	n.log.Info("NSQ: closing topics")
-	topics := n.topicList()
-	errs := make([]error, len(topics))
-	var g errgroup.Group
-	g.SetLimit(closeAtOnce)
-	for i, t := range topics {
-		g.Go(func() error {
-			errs[i] = t.close()
-			return nil
-		})
-	}
-	return errors.Join(persisted, g.Wait(), errors.Join(errs...))
 }
 
 // GetTopic returns the topic of that name, which it creates if need be. A topic

@@ -26,17 +26,28 @@ type backend interface {
 	// that Take passes on.
 	Ready() <-chan struct{}
 	// Take appends up to n records to dst; with n = 0 it just passes the token on.
-	Take(dst [][]byte, n int) ([][]byte, error)
+	// The first has the ticket that is returned, the others the next ones.
+	Take(dst [][]byte, n int) (_ [][]byte, first diskqueue.Ticket, err error)
+	// Finish lets go of records that were taken: until then a kill brings them back.
+	Finish(tickets ...diskqueue.Ticket)
+	// Keep stores a batch as if it had been put and taken.
+	Keep(*diskqueue.Batch) (first diskqueue.Ticket, err error)
 	Depth() int64
+	// Damage returns what was found damaged since the backend was opened.
+	Damage() diskqueue.Damage
 	Empty() error
+	// Closing says that Close is next: what is put until then need not survive a
+	// crash before Close has returned.
+	Closing()
 	Close() error
 	Delete() error
 }
 
 // A storage opens backends by queue name.
 type storage interface {
-	// open returns the backend of that name, with what it holds from before.
-	open(name string) (backend, error)
+	// open returns the backend of that name, with what it holds from before. It
+	// calls ready whenever it leaves a token in Ready.
+	open(name string, ready func()) (backend, error)
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
@@ -64,10 +75,9 @@ type queue struct {
 	opened    func()                   // told when there is a backend to wait for
 	recovered func()                   // told when the disk works again after it failed
 	postpone  func(e entry, due int64) // defers a message that was read from disk
+	giveBack  func([]diskqueue.Ticket) // lets go of what the topic has lent
 
-	// waiting counts the consumers that sleep until there is something to take:
-	// a burst leaves them their share.
-	waiting   atomic.Int32
+	sleepers  sleepers      // consumers that wait for something to take
 	discarded atomic.Uint64 // messages dropped: emptied, or too many for an ephemeral queue
 
 	disk    atomic.Pointer[backend]
@@ -85,7 +95,7 @@ type queue struct {
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
-	return &queue{
+	q := &queue{
 		name:      name,
 		ephemeral: ephemeral,
 		limit:     env.memQueueSize,
@@ -95,6 +105,8 @@ func newQueue(env *env, name string, ephemeral bool) *queue {
 		clock:     env.keeper.clock,
 		log:       env.log,
 	}
+	q.memory.Notify(q.handMemory)
+	return q
 }
 
 // restore opens the backend if something is stored from before.
@@ -156,11 +168,14 @@ func (q *queue) keepRest(entries []entry) bool {
 		return true
 	}
 	err := q.store(entries)
-	if err == nil || errors.Is(err, errExiting) {
-		return true // in the latter case they are deleted with the queue
+	if errors.Is(err, errExiting) {
+		q.finishAll(entries) // they are deleted with the queue
+		return true
 	}
-	q.holdBeyond(entries, err)
-	return false
+	if err != nil {
+		q.holdBeyond(entries, err)
+	}
+	return err == nil
 }
 
 // store is what becomes of entries that find memory full.
@@ -178,26 +193,25 @@ func (q *queue) store(entries []entry) error {
 func (q *queue) overflow(entries []entry) {
 	n := 0
 	if q.limit == 0 {
-		n = min(max(int(q.waiting.Load())-q.memory.Len(), 0), len(entries))
+		n = min(max(int(q.sleepers.count.Load())-q.memory.Len(), 0), len(entries))
 		q.memory.PutBeyond(entries[:n])
 	}
 	q.discarded.Add(uint64(len(entries) - n))
 }
 
-// spill writes entries to the backend, all or none. Their delays are noted
-// before: a reader may be faster than this returns.
+// spill writes entries to the backend, all or none, and lets go of the records
+// they had before. Their delays are noted first: a reader may be faster than this
+// returns.
 func (q *queue) spill(entries []entry) error {
-	batch := batches.Get().(*diskqueue.Batch)
+	batch := q.encode(entries)
 	defer batches.Put(batch)
-	batch.Reset()
 	var deferred []delay
+	var former tickets
 	for _, e := range entries {
 		if e.delayMs > 0 {
 			deferred = append(deferred, delay{e.msg.ID, int64(e.delayMs)})
 		}
-		batch.Append(func(dst []byte) []byte {
-			return protocol.AppendMessage(dst, e.msg.Nanos, e.attempts, e.msg.ID, e.msg.Body)
-		})
+		former.add(e)
 	}
 	q.delays.add(deferred)
 	if err := q.write(batch, entries[0].msg.Nanos); err != nil {
@@ -206,10 +220,23 @@ func (q *queue) spill(entries []entry) error {
 		}
 		return err
 	}
+	q.finish(&former)
 	return nil
 }
 
 var batches = sync.Pool{New: func() any { return new(diskqueue.Batch) }}
+
+// encode returns entries as records, in a batch from batches.
+func (q *queue) encode(entries []entry) *diskqueue.Batch {
+	batch := batches.Get().(*diskqueue.Batch)
+	batch.Reset()
+	for _, e := range entries {
+		batch.Append(func(dst []byte) []byte {
+			return protocol.AppendMessage(dst, e.msg.Nanos, e.attempts, e.msg.ID, e.msg.Body)
+		})
+	}
+	return batch
+}
 
 // write puts a batch, whose first message was published at nanos, into the
 // backend.
@@ -221,6 +248,12 @@ func (q *queue) write(batch *diskqueue.Batch, nanos int64) error {
 		}
 		err = d.Put(batch)
 	}
+	return q.report(err)
+}
+
+// report tells the daemon's health how a write went, and returns err, or
+// [errExiting] when the queue is gone.
+func (q *queue) report(err error) error {
 	switch {
 	case err == nil:
 		q.health.stored(q)
@@ -247,7 +280,7 @@ func (q *queue) openDisk() (backend, error) {
 	if q.deleted {
 		return nil, errExiting
 	}
-	d, err := q.storage.open(q.name)
+	d, err := q.storage.open(q.name, q.handDisk)
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +289,17 @@ func (q *queue) openDisk() (backend, error) {
 		q.opened()
 	}
 	return d, nil
+}
+
+// handMemory and handDisk hand a token that was left to a consumer.
+func (q *queue) handMemory() {
+	q.sleepers.hand(memoryToken, q.memory.Ready(), 0, ranks-1, q.memory.Wake)
+}
+
+func (q *queue) handDisk() {
+	if d := q.disk.Load(); d != nil {
+		q.sleepers.hand(diskToken, (*d).Ready(), 0, ranks-1, q.passDisk)
+	}
 }
 
 // ready returns the Go channels that deliver when memory or disk may have
@@ -302,17 +346,20 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 	if d == nil {
 		return 0
 	}
-	records, err := (*d).Take(records[:0], q.share((*d).Depth(), len(into)))
+	records, first, err := (*d).Take(records[:0], q.share((*d).Depth(), len(into)))
 	if err != nil {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}
 	n, nanos := 0, int64(0)
-	for _, r := range records {
+	for i, r := range records {
+		ticket := first + diskqueue.Ticket(i)
 		e, err := decodeEntry(r)
 		if err != nil {
 			q.log.Error("decode stored message", "queue", q.name, "err", err)
+			(*d).Finish(ticket)
 			continue
 		}
+		e.msg.ticket, e.stored = ticket, storedHere
 		nanos = e.msg.Nanos
 		if q.resume(&e) {
 			into[n] = e
@@ -330,7 +377,7 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 // take after all.
 func (q *queue) passDisk() {
 	if d := q.disk.Load(); d != nil {
-		if _, err := (*d).Take(nil, 0); err != nil {
+		if _, _, err := (*d).Take(nil, 0); err != nil {
 			q.log.Error("read queue", "queue", q.name, "err", err)
 		}
 	}
@@ -339,7 +386,7 @@ func (q *queue) passDisk() {
 // share is how many of depth entries a consumer may take at once, so that those
 // who wait for the same queue get some as well; always from 1 to limit.
 func (q *queue) share(depth int64, limit int) int {
-	others := int64(max(q.waiting.Load(), 0))
+	others := int64(max(q.sleepers.count.Load(), 0))
 	if others == 0 {
 		return limit
 	}
@@ -366,18 +413,41 @@ func (q *queue) diskDepth() int64 {
 	return 0
 }
 
+// damage is what was found damaged on disk since the daemon started.
+func (q *queue) damage() diskqueue.Damage {
+	if d := q.disk.Load(); d != nil {
+		return (*d).Damage()
+	}
+	return diskqueue.Damage{}
+}
+
 // empty drops all messages.
 func (q *queue) empty() error {
 	q.excess.moveMu.Lock() // nothing is between memory and disk
 	defer q.excess.moveMu.Unlock()
 	q.health.forget(q)
 	q.delays.drain()
-	q.discarded.Add(uint64(q.memory.Clear()))
+	q.discarded.Add(uint64(q.dropMemory()))
 	if d := q.disk.Load(); d != nil {
 		q.discarded.Add(uint64(max((*d).Depth(), 0)))
 		return (*d).Empty()
 	}
 	return nil
+}
+
+// dropMemory drops what is in memory and returns how many messages that were.
+func (q *queue) dropMemory() (n int) {
+	left := q.memory.Len()
+	buf := make([]entry, min(left, spillAtOnce))
+	for n < left {
+		taken := q.memory.Take(buf)
+		if taken == 0 {
+			break // consumers were faster
+		}
+		q.finishAll(buf[:taken])
+		n += taken
+	}
+	return n
 }
 
 // close stores what is in memory and then the entries of deferred, which are due
@@ -406,6 +476,14 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 
 // closeMemory stores what is in memory.
 func (q *queue) closeMemory() error {
+	if q.memory.Len() == 0 {
+		return nil
+	}
+	d, err := q.openDisk()
+	if err != nil {
+		return fmt.Errorf("store %d messages of queue %q: %w", q.memory.Clear(), q.name, err)
+	}
+	d.Closing()
 	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
 	for {
 		n := q.memory.Take(buf)
@@ -424,7 +502,7 @@ func (q *queue) delete() error {
 	q.deleted = true
 	q.opening.Unlock()
 	q.stopMoving()
-	q.memory.Clear()
+	q.dropMemory()
 	q.health.forget(q)
 	var err error
 	if d := q.disk.Load(); d != nil {

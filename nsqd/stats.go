@@ -21,7 +21,8 @@ type stats struct {
 	StartTime int64         `json:"start_time"` // seconds since 1970
 	Topics    []topicStats  `json:"topics"`     // nil where a topic was asked for that is not there
 	Memory    *memoryStats  `json:"memory,omitempty"`
-	Producers []clientStats `json:"producers"` // nil for none
+	Producers []clientStats `json:"producers"`       // nil for none
+	Drain     *drainStatus  `json:"drain,omitempty"` // nil while none is under way
 }
 
 // topicStats is one topic: what waits in the topic itself, and its channels.
@@ -35,6 +36,9 @@ type topicStats struct {
 	Bytes        uint64         `json:"message_bytes"` // of their bodies
 	Paused       bool           `json:"paused"`
 	Latency      latencyStats   `json:"e2e_processing_latency"`
+	damageStats
+
+	of *Topic
 }
 
 // channelStats is one channel of a topic.
@@ -52,6 +56,23 @@ type channelStats struct {
 	Clients     []clientStats `json:"clients"`       // nil where they were not asked for
 	Paused      bool          `json:"paused"`
 	Latency     latencyStats  `json:"e2e_processing_latency"`
+	damageStats
+
+	of *Channel
+}
+
+// damageStats is what was found damaged in the queue's files since the process
+// started: copied aside, to files that end in ".bad", and logged. Upstream has no
+// such keys; they are left out where there is nothing to tell.
+type damageStats struct {
+	DamagedRecords int64 `json:"disk_damaged_records,omitempty"` // places, of one or more records each
+	DamagedBytes   int64 `json:"disk_damaged_bytes,omitempty"`   // at those places
+	DamagedFiles   int64 `json:"disk_damaged_files,omitempty"`   // missing, cut short or unreadable as a whole
+}
+
+func (q *queue) damageStats() damageStats {
+	d := q.damage()
+	return damageStats{d.Records, d.Bytes, d.Files}
 }
 
 // placeCounts are deliveries that did not come from disk, by where they went to;
@@ -133,12 +154,17 @@ type statsFilter struct {
 	channel string // only this one, and only topics that have it; "" for all
 	clients bool
 	memory  bool
+	latency bool // percentiles, which take a while
 }
 
 // stats gathers what f asks for. Topics, channels and clients are in a stable
 // order. No lock is held for longer than it takes to copy a list.
 func (n *NSQD) stats(f statsFilter) *stats {
 	s := &stats{Version: version.Number, Health: n.health.String(), StartTime: n.started.Unix()}
+	if !n.drain.started().IsZero() {
+		status := n.drain.status()
+		s.Drain = &status
+	}
 	if f.memory {
 		s.Memory = readMemory()
 	}
@@ -178,12 +204,27 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
+		of:       t,
+
+		damageStats: t.queue.damageStats(),
+	}
+	if f.latency && t.env.latencyWindow > 0 {
+		s.Latency = t.latencyStats()
 	}
 	s.Depth, s.BackendDepth = t.queue.depths()
 	for _, c := range channels {
 		s.Channels = append(s.Channels, c.stats(f))
 	}
 	return s, true
+}
+
+// latencyStats is the latency of all channels together; nothing without any.
+func (t *Topic) latencyStats() latencyStats {
+	channels := t.channelList()
+	if len(channels) == 0 {
+		return latencyStats{}
+	}
+	return latencies(t.env.quantiles, channels...)
 }
 
 func (c *Channel) stats(f statsFilter) channelStats {
@@ -202,6 +243,11 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
+		of:          c,
+		damageStats: c.queue.damageStats(),
+	}
+	if f.latency && c.latency != nil {
+		s.Latency = latencies(c.env.quantiles, c)
 	}
 	s.Depth, s.BackendDepth = c.queue.depths()
 	if f.clients {

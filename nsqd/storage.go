@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/nsq-suite/nsq/internal/diskqueue"
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -17,21 +19,39 @@ type diskStorage struct {
 	opts  *Options
 	dir   string
 	names *diskqueue.Names // what was there when the daemon started
+	disk  *diskqueue.Shared
 	log   *slog.Logger
+}
+
+// syncs counts the fsyncs of queue files. It is safe for concurrent use.
+type syncs struct {
+	count  atomic.Int64 // all of them
+	failed atomic.Int64
+	nanos  atomic.Int64 // how long they took, in sum
+}
+
+func (s *syncs) observe(took time.Duration, err error) {
+	s.count.Add(1)
+	s.nanos.Add(int64(took))
+	if err != nil {
+		s.failed.Add(1)
+	}
 }
 
 func (s *diskStorage) stored(name string) bool { return s.names.Has(name) }
 
-func (s *diskStorage) open(name string) (backend, error) {
+func (s *diskStorage) open(name string, ready func()) (backend, error) {
 	q, err := diskqueue.Open(diskqueue.Options{
 		Dir:             s.dir,
 		Name:            name,
 		Names:           s.names,
+		Shared:          s.disk,
 		MaxBytesPerFile: s.opts.MaxBytesPerFile,
 		MinRecordSize:   protocol.MinMessageSize,
 		MaxRecordSize:   int32(min(s.opts.MaxMsgSize+protocol.MinMessageSize, math.MaxInt32)),
 		SyncEvery:       s.opts.SyncEvery,
 		SyncTimeout:     s.opts.SyncTimeout,
+		Notify:          ready,
 		Logger:          s.log,
 	})
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/nsq-suite/nsq/internal/httpapi"
 )
 
 // A TLSRequirement says which clients must use TLS. It is a [flag.Value]; its
@@ -95,9 +97,15 @@ const (
 	policyRequireVerify = "require-verify"
 )
 
-// serverTLS returns how TLS is served, over TCP and HTTPS alike, or nil where
-// neither certificate nor key is configured.
-func (o *Options) serverTLS() (*tls.Config, error) {
+// serverTLS is how TLS is served.
+type serverTLS struct {
+	tcp   *tls.Config
+	https *tls.Config // asks for certificates where they let administrators in
+}
+
+// serverTLS returns how TLS is served, or nil where neither certificate nor key is
+// configured.
+func (o *Options) serverTLS() (*serverTLS, error) {
 	if o.TLSCert == "" && o.TLSKey == "" {
 		return nil, nil
 	}
@@ -115,8 +123,35 @@ func (o *Options) serverTLS() (*tls.Config, error) {
 	case policyRequireVerify:
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	config.ClientCAs, err = o.rootCAs()
-	return config, err
+	if config.ClientCAs, err = o.rootCAs(); err != nil {
+		return nil, err
+	}
+	s := &serverTLS{tcp: config, https: config}
+	if len(o.AdminClientCerts) > 0 && config.ClientAuth == tls.NoClientCert {
+		s.https = config.Clone()
+		s.https.ClientAuth = tls.RequestClientCert
+	}
+	return s, nil
+}
+
+// reloadableTLS is a configuration of a server that asks current for each new
+// connection.
+func reloadableTLS(current func() *tls.Config) *tls.Config {
+	return &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current(), nil },
+	}
+}
+
+// adminRules returns who may do what is guarded.
+func (o *Options) adminRules() (*httpapi.Rules, error) {
+	if len(o.AdminClientCerts) > 0 && o.TLSRootCAFile == "" {
+		return nil, errors.New("--http-admin-client-cert needs --tls-root-ca-file")
+	}
+	roots, err := o.rootCAs()
+	if err != nil {
+		return nil, err
+	}
+	return httpapi.LoadRules(o.GuardOptions, httpapi.ClientCerts{CommonNames: o.AdminClientCerts, Roots: roots})
 }
 
 // clientTLS returns how this daemon asks HTTPS servers.
@@ -144,7 +179,7 @@ func (o *Options) rootCAs() (*x509.CertPool, error) {
 // resolveTLS checks the TLS options, in the order and with the texts that scripts
 // know, and returns how TLS is served (nil for not at all) and how auth servers are
 // asked. A client-auth policy makes TLS required.
-func (o *Options) resolveTLS() (server, client *tls.Config, err error) {
+func (o *Options) resolveTLS() (server *serverTLS, client *tls.Config, err error) {
 	if o.TLSClientAuthPolicy != "" && o.TLSRequired == TLSOptional {
 		o.TLSRequired = TLSRequired
 	}
@@ -158,16 +193,6 @@ func (o *Options) resolveTLS() (server, client *tls.Config, err error) {
 		return nil, nil, fmt.Errorf("failed to build client TLS config - %w", err)
 	}
 	return server, client, nil
-}
-
-// warnTLS logs what an operator is likely not to mean.
-func (n *NSQD) warnTLS(o *Options) {
-	switch o.TLSClientAuthPolicy {
-	case "", policyRequire, policyRequireVerify:
-	default:
-		n.log.Warn("--tls-client-auth-policy is neither require nor require-verify: TLS is required, client certificates are not",
-			"policy", o.TLSClientAuthPolicy)
-	}
 }
 
 // versionName is a TLS version as in /stats.

@@ -25,6 +25,9 @@ type env struct {
 	memQueueSize int
 	topology     *topology // nil without the experiment
 
+	latencyWindow time.Duration // of which latencies are kept; 0 for none
+	quantiles     []float64     // of latencies, each in (0,1]
+
 	// changed is told when a topic or a channel of it (channel != "") has come
 	// into being or has gone, in that order for each name.
 	changed func(topic, channel string, exists bool)
@@ -53,6 +56,7 @@ type Topic struct {
 	direct atomic.Pointer[[]*Channel]
 	// nudge holds a token when how messages go may have changed.
 	nudge chan struct{}
+	loans loans
 	// flowing is whether the topic is started, not paused and has a channel.
 	// Written under mu.
 	flowing atomic.Bool
@@ -216,7 +220,11 @@ func (t *Topic) messagePump() {
 			}
 			continue
 		}
-		handOver(channels, entries[:n])
+		if entries[0].stored == storedHere {
+			t.handOverStored(channels, entries[:n])
+		} else {
+			handOver(channels, entries[:n])
+		}
 		clear(entries[:n])
 	}
 }
@@ -237,6 +245,13 @@ func (t *Topic) pause(paused bool) bool {
 	t.paused = paused
 	t.reflowLocked()
 	return changed
+}
+
+// isMoving reports whether the pump is running.
+func (t *Topic) isMoving() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pumping
 }
 
 func (t *Topic) isPaused() bool {
@@ -264,7 +279,7 @@ func (t *Topic) GetChannel(name string) (*Channel, error) {
 	if t.closing.Load() {
 		return nil, errExiting
 	}
-	c := newChannel(t.env, t.name, name, t.reflow)
+	c := newChannel(t.env, t.name, name, t.reflow, t.giveBack)
 	if err := c.queue.restore(); err != nil {
 		return nil, err
 	}

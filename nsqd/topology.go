@@ -1,7 +1,6 @@
 package nsqd
 
 import (
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -26,19 +25,12 @@ const (
 // A topology is where the daemon is, for the experiment; nil without it.
 type topology struct{ region, zone string }
 
-// newTopology returns the topology if opts switch the experiment on. Experiments
-// that are not known are passed over with a warning, so that a configuration
-// serves several versions.
-func newTopology(opts *Options, log *slog.Logger) *topology {
-	var t *topology
-	for _, name := range opts.Experiments {
-		if name != TopologyAwareConsumption {
-			log.Warn("unknown experiment has no effect: " + name)
-			continue
-		}
-		t = &topology{region: opts.TopologyRegion, zone: opts.TopologyZone}
+// newTopology returns the topology if opts switch the experiment on.
+func newTopology(opts *Options) *topology {
+	if !slices.Contains(opts.Experiments, TopologyAwareConsumption) {
+		return nil
 	}
-	return t
+	return &topology{region: opts.TopologyRegion, zone: opts.TopologyZone}
 }
 
 // place says where a client is. An empty name is a name as any other; who did not
@@ -144,6 +136,7 @@ func (p *preference) offer() {
 	}
 	now := p.keeper.clock.now()
 	passedOver := false
+	var wake [ranks]bool
 	p.mu.Lock()
 	for rank, list := range p.wanting {
 		if len(list) == 0 {
@@ -157,8 +150,14 @@ func (p *preference) offer() {
 		case p.ready[rank] <- struct{}{}:
 		default: // the token is there already
 		}
+		wake[rank] = true
 	}
 	p.mu.Unlock()
+	for rank, ok := range wake {
+		if ok {
+			p.queue.sleepers.hand(memoryToken, p.ready[rank], rank, rank, p.offer)
+		}
+	}
 	if passedOver {
 		p.keeper.set(&p.alarm, now+int64(patience))
 	}

@@ -1,9 +1,7 @@
 package nsqd
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -372,16 +370,4 @@ func (w *randomWork) done() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.left) == 0
-}
-
-func TestUnknownExperimentIsWarnedOf(t *testing.T) {
-	var log bytes.Buffer
-	opts := NewOptions()
-	opts.Experiments = []string{"perpetual-motion", TopologyAwareConsumption}
-	if newTopology(opts, slog.New(slog.NewTextHandler(&log, nil))) == nil {
-		t.Error("the known experiment is off")
-	}
-	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "perpetual-motion") || strings.Count(got, "\n") != 1 {
-		t.Errorf("logged %q", got)
-	}
 }

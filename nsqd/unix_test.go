@@ -64,8 +64,8 @@ func getUnix(t *testing.T, socket, path string) string {
 	return string(body)
 }
 
-// A socket file that a crash has left makes the start fail: it may belong to
-// another daemon. What was opened before is closed again.
+// A socket that a crash has left is replaced. One that somebody listens on is not,
+// nor is another file; then what was opened before is closed again.
 func TestStaleUnixSocket(t *testing.T) {
 	dir := shortTempDir(t)
 	stale, fresh := filepath.Join(dir, "stale.sock"), filepath.Join(dir, "fresh.sock")
@@ -74,18 +74,32 @@ func TestStaleUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
+	refused := func() {
+		t.Helper()
+		for _, addresses := range [][2]string{{stale, fresh}, {fresh, stale}} {
+			opts := nsqd.NewOptions()
+			opts.DataPath, opts.TCPAddress, opts.HTTPAddress = t.TempDir(), addresses[0], addresses[1]
+			_, err := nsqd.New(opts)
+			if err == nil || !strings.HasPrefix(err.Error(), "listen ("+stale+") failed - listen unix "+stale+": bind: ") {
+				t.Errorf("got %v", err)
+			}
+			if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left behind: %v", fresh, err)
+			}
+		}
+	}
+	refused()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, addresses := range [][2]string{{stale, fresh}, {fresh, stale}} {
-		opts := nsqd.NewOptions()
-		opts.DataPath, opts.TCPAddress, opts.HTTPAddress = t.TempDir(), addresses[0], addresses[1]
-		_, err = nsqd.New(opts)
-		if err == nil || !strings.HasPrefix(err.Error(), "listen ("+stale+") failed - listen unix "+stale+": bind: ") {
-			t.Errorf("got %v", err)
-		}
-		if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left behind: %v", fresh, err)
-		}
+	d := daemon.Start(t, func(o *nsqd.Options) { o.TCPAddress, o.HTTPAddress = stale, fresh })
+	d.Dial().Pub("t", "a")
+	d.Stop()
+	if err := os.WriteFile(stale, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused()
+	if content, err := os.ReadFile(stale); err != nil || string(content) != "precious" {
+		t.Errorf("the file is %q, %v", content, err)
 	}
 }

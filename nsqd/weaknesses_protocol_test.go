@@ -149,10 +149,10 @@ func TestWeakness8(t *testing.T) {
 // A sample rate of 99 drops something, one of 0 nothing.
 func TestWeakness11(t *testing.T) {
 	entries := make([]entry, 100_000)
-	if n := len(sample(entries, 99)); n < 98_800 || n > 99_200 {
+	if n := len(sample(entries, 99, new(tickets))); n < 98_800 || n > 99_200 {
 		t.Errorf("%d of 100000 pass at a rate of 99 %%", n)
 	}
-	if n := len(sample(entries, 1)); n < 800 || n > 1200 {
+	if n := len(sample(entries, 1, new(tickets))); n < 800 || n > 1200 {
 		t.Errorf("%d of 100000 pass at a rate of 1 %%", n)
 	}
 }

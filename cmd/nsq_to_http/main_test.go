@@ -87,7 +87,7 @@ func TestNothingIsGivenUp(t *testing.T) {
 	hook.refuse.Store(true)
 	nsqd.Publish("t", messages...)
 	p := tooltest.Start(t, "nsq_to_http", append(hasty, "--topic=t", "--post="+hook.URL, "--nsqd-tcp-address="+nsqd.TCPAddr, "--progress=always")...)
-	p.Stderr.Wait(`Handler returned error \(got status code 503\) for msg`)
+	p.Stderr.Wait(`ERR .*handler returned an error .*got status code 503`)
 	p.Stderr.Wait(`backing off`)
 	tooltest.WaitFor(t, func() error {
 		if n := hook.refused.Load(); n < 80 {
@@ -107,7 +107,7 @@ func TestNothingIsGivenUp(t *testing.T) {
 	hook.refuse.Store(true)
 	nsqd.Publish("u", "lost")
 	p = tooltest.Start(t, "nsq_to_http", append(hasty, "--topic=u", "--post="+hook.URL, "--nsqd-tcp-address="+nsqd.TCPAddr, "--consumer-opt=max_attempts,2")...)
-	p.Stderr.Wait(`WRN +1 \[u/nsq_to_http\] msg [0-9a-f]{16} attempted 3 times, giving up`)
+	p.Stderr.Wait(`WRN +1 \[u/nsq_to_http\] .*giving up id=[0-9a-f]{16} attempts=3`)
 	nsqd.WaitEmpty("u", "nsq_to_http")
 	p.Stop()
 }

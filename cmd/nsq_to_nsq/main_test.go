@@ -86,7 +86,7 @@ func TestKills(t *testing.T) {
 	publish(2000, 3000)
 	arrived(4200)
 	two.Kill()
-	p.Stderr.Wait(`Handler returned error \(.*\) for msg`)
+	p.Stderr.Wait(`handler returned an error `)
 	two.Start()
 	for topic := range messages {
 		source.WaitEmpty(topic, "nsq_to_nsq")

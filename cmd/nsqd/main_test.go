@@ -1,130 +1,16 @@
 package main
 
 import (
-	"context"
-	"net"
 	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
-
-	"github.com/nsq-suite/nsq/internal/program/programtest"
-	"github.com/nsq-suite/nsq/nsqd"
 )
 
-// sample has what a distributed config file has, as far as this daemon knows it.
-const sample = `
-log_level = "info"
-tcp_address = "127.0.0.1:0"
-http_address = "127.0.0.1:0"
-nsqlookupd_tcp_addresses = []
-mem_queue_size = 10000
-max_bytes_per_file = 104857600
-sync_every = 2500
-sync_timeout = "2s"
-msg_timeout = "60s"
-max_msg_timeout = "15m"
-max_msg_size = 1024768
-max_req_timeout = "1h"
-max_body_size = 5123840
-max_heartbeat_interval = "60s"
-max_rdy_count = 2500
-max_output_buffer_size = 65536
-max_output_buffer_timeout = "1s"
-max_deflate_level = 6
-`
+// asNSQD, set in the environment, makes this test binary be nsqd.
+const asNSQD = "NSQD_OF_TEST"
 
-func TestStartAndStop(t *testing.T) {
-	dir := t.TempDir()
-	code, stderr := programtest.Until(t, command(), "HTTP: listening on ",
-		"--config="+programtest.ConfigFile(t, sample), "--log-prefix=x ", "--data-path="+dir, "--worker-id")
-	if code != 0 {
-		t.Errorf("exit %d", code)
+func TestMain(m *testing.M) {
+	if os.Getenv(asNSQD) != "" {
+		main()
 	}
-	for _, want := range []string{
-		`(?m)^x \S+ \S+ INFO: nsqd v1\.3\.0 \(built w/go`,
-		`(?m)^x \S+ \S+ INFO: ID: \d+$`,
-		`(?m)^x \S+ \S+ INFO: NSQ: persisting topic/channel metadata to .*nsqd\.dat$`,
-		`(?m)^x \S+ \S+ INFO: TCP: listening on 127\.0\.0\.1:\d+$`,
-		`(?m)^x \S+ \S+ INFO: HTTP: listening on 127\.0\.0\.1:\d+$`,
-		`(?m)^x \S+ \S+ INFO: TCP: closing 127\.0\.0\.1:\d+$`,
-		`(?m)^x \S+ \S+ INFO: NSQ: bye\n$`,
-	} {
-		if !regexp.MustCompile(want).MatchString(stderr) {
-			t.Errorf("stderr lacks %s:\n%s", want, stderr)
-		}
-	}
-	if strings.Contains(stderr, "WARNING") || strings.Contains(stderr, "ERROR") {
-		t.Errorf("a start with the sample file is not clean:\n%s", stderr)
-	}
-	content, err := os.ReadFile(filepath.Join(dir, "nsqd.dat"))
-	if err != nil || string(content) != `{"topics":null,"version":"1.3.0"}` {
-		t.Errorf("nsqd.dat is %q, %v", content, err)
-	}
-}
-
-func TestOutcomes(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	addr := regexp.QuoteMeta(taken.Addr().String())
-	dir := t.TempDir()
-	here := "--data-path=" + dir
-	missing := filepath.Join(dir, "none")
-	broken, empty := t.TempDir(), t.TempDir()
-	for d, content := range map[string]string{broken: "{", empty: ""} {
-		if err := os.WriteFile(filepath.Join(d, "nsqd.dat"), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const (
-		fatal   = `(?m)^\[nsqd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} FATAL: `
-		noStart = fatal + `failed to instantiate nsqd - `
-	)
-	tcp, http := "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"
-	programtest.Check(t, command, []programtest.Outcome{
-		programtest.Ends("version", []string{"--version"}, 0, `^nsqd v1\.3\.0 \(built w/go\S+\)\n$`, `^$`),
-		programtest.Ends("help", []string{"--help"}, 0, `^$`, `^Usage of nsqd:\n(.|\n)*--mem-queue-size`),
-		programtest.Ends("unknown flag", []string{"--nope"}, 2, `^$`, `^flag provided but not defined: -nope\nUsage of nsqd:\n`),
-		programtest.Ends("bad value", []string{"--msg-timeout=5"}, 2, `^$`, `^invalid value "5" for flag -msg-timeout: parse error\nUsage`),
-		programtest.Ends("no data path", []string{"--data-path=" + missing}, 1, `^$`,
-			noStart+`failed to lock data-path: open `+regexp.QuoteMeta(missing)+`: no such file or directory\n$`),
-		programtest.Ends("deflate level", []string{here, "--max-deflate-level=10"}, 1, `^$`, noStart+`--max-deflate-level must be \[1,9\]\n$`),
-		programtest.Ends("node id", []string{here, "--node-id=1024"}, 1, `^$`, noStart+`--node-id must be \[0,1024\)\n$`),
-		programtest.Ends("negative memory", []string{here, "--mem-queue-size=-1"}, 1, `^$`, noStart+`--mem-queue-size is -1, must be from 0 to \d+\n$`),
-		programtest.Ends("no flush time", []string{here, "--output-buffer-timeout=0"}, 1, `^$`, noStart+`--output-buffer-timeout is 0s, must be above 0\n$`),
-		programtest.Ends("no sync time", []string{here, "--sync-timeout=0"}, 1, `^$`, noStart+`--sync-timeout is 0s, must be above 0\n$`),
-		programtest.Ends("TCP port taken", []string{here, "--tcp-address=" + taken.Addr().String()}, 1, `^$`,
-			noStart+`listen \(`+addr+`\) failed - listen tcp `+addr+`: bind: .*\n$`),
-		programtest.Ends("HTTP port taken", []string{here, tcp, "--http-address=" + taken.Addr().String()}, 1, `^$`,
-			noStart+`listen \(`+addr+`\) failed - listen tcp `+addr+`: bind: .*\n$`),
-		programtest.Ends("metadata broken", []string{tcp, http, "--data-path=" + broken}, 1, `^$`,
-			fatal+`failed to load metadata - failed to parse metadata in .*nsqd\.dat - .*\n$`),
-		programtest.Ends("metadata empty", []string{tcp, http, "--data-path=" + empty}, 1, `^$`,
-			fatal+`failed to load metadata - failed to parse metadata in .*nsqd\.dat - .*\n$`),
-	})
-}
-
-// A second daemon does not touch the data of the first.
-func TestDataPathIsLocked(t *testing.T) {
-	opts := nsqd.NewOptions()
-	opts.DataPath, opts.TCPAddress, opts.HTTPAddress = t.TempDir(), "127.0.0.1:0", ""
-	first, err := nsqd.New(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := regexp.QuoteMeta(opts.DataPath)
-	programtest.Check(t, command, []programtest.Outcome{programtest.Ends(
-		"second daemon", []string{"--data-path=" + opts.DataPath}, 1, `^$`,
-		`FATAL: failed to instantiate nsqd - failed to lock data-path: cannot flock directory `+dir+
-			` - resource temporarily unavailable \(possibly in use by another instance of nsqd\)\n$`,
-	)})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := first.Run(ctx); err != nil {
-		t.Error(err)
-	}
+	os.Exit(m.Run())
 }

@@ -19,6 +19,8 @@ inactive_producer_timeout = "300s"
 tombstone_lifetime = "45s"
 `
 
+func start() programtest.Program { return command() }
+
 func TestStartAndStop(t *testing.T) {
 	code, stderr := programtest.Until(t, command(), "HTTP: listening on ", "--config="+programtest.ConfigFile(t, sample), "--log-prefix=x ")
 	if code != 0 {
@@ -61,7 +63,7 @@ func TestOutcomes(t *testing.T) {
 	addr := regexp.QuoteMeta(taken.Addr().String())
 	missing := filepath.Join(t.TempDir(), "none.cfg")
 	const fatal = `^\[nsqlookupd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} FATAL: `
-	programtest.Check(t, command, []programtest.Outcome{
+	programtest.Check(t, start, []programtest.Outcome{
 		programtest.Ends("version", []string{"--version"}, 0, `^nsqlookupd v1\.3\.0 \(built w/go\S+\)\n$`, `^$`),
 		programtest.Ends("version before a bad file", []string{"-version", "--config=" + missing}, 0, `^nsqlookupd v`, `^$`),
 		programtest.Ends("help", []string{"--help"}, 0, `^$`, `^Usage of nsqlookupd:\n(.|\n)*--tombstone-lifetime duration\n.*\(default 45s\)`),
@@ -77,4 +79,8 @@ func TestOutcomes(t *testing.T) {
 		programtest.Ends("HTTP port taken", []string{"--tcp-address=127.0.0.1:0", "--http-address=" + taken.Addr().String(), "--log-level=fatal"}, 1, `^$`,
 			fatal+`failed to instantiate nsqlookupd - listen \(`+addr+`\) failed - listen tcp `+addr+`: bind: .*\n$`),
 	})
+}
+
+func TestExampleConfig(t *testing.T) {
+	programtest.CheckExample(t, command(), "nsqlookupd.cfg.example", "broadcast_address")
 }

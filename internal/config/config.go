@@ -11,8 +11,10 @@
 //	flag   name of the flag; a field without it takes no part
 //	cfg    key in the TOML file and in /config/:opt; the default is the flag
 //	       name with _ for each -; "-" means that only the flag exists
-//	usage  text for --help; a word in back quotes names the value
+//	usage  text for --help
+//	value  name of the value there, by default its type
 //	group  heading for --help; fields without it take that of the field before
+//	live   "yes" if the option can be changed while the program runs
 //
 // Field types: string, bool, every int, uint and float type, time.Duration,
 // []string, []float64, and any type whose pointer is a [flag.Value]; one whose
@@ -43,7 +45,9 @@ type field struct {
 	flag  string
 	key   string // "-": not in the TOML file
 	usage string
+	kind  string // name of the value in --help
 	group string
+	live  bool
 	value reflect.Value // addressable, of the struct itself
 }
 
@@ -70,7 +74,7 @@ func fields(opts any) []field {
 		if key == "" {
 			key = strings.ReplaceAll(name, "-", "_")
 		}
-		f := field{flag: name, key: key, usage: sf.Tag.Get("usage"), group: group, value: v.FieldByIndex(sf.Index)}
+		f := field{flag: name, key: key, usage: sf.Tag.Get("usage"), kind: sf.Tag.Get("value"), group: group, live: sf.Tag.Get("live") == "yes", value: v.FieldByIndex(sf.Index)}
 		if !f.value.CanSet() {
 			panic(fmt.Sprintf("config: field %s of %T has a flag tag and is not exported", sf.Name, opts))
 		}
@@ -79,17 +83,35 @@ func fields(opts any) []field {
 	return list
 }
 
-// Lookup returns the present value of the option that has the given key in the
-// TOML file, and false if there is none. Options that cannot be set in the
-// file have no key.
-func Lookup(opts any, key string) (value any, ok bool) {
-	if key == "-" {
-		return nil, false
-	}
+// byKey returns the field with the given key in the TOML file, and false if there
+// is none. Options that cannot be set in the file have no key.
+func byKey(opts any, key string) (f field, ok bool) {
 	for _, f := range fields(opts) {
-		if f.key == key {
-			return f.value.Interface(), true
+		if f.key == key && key != "-" {
+			return f, true
 		}
 	}
-	return nil, false
+	return field{}, false
+}
+
+// Keys returns the keys of the options that can be set in the TOML file, in the
+// order of the fields.
+func Keys(opts any) []string {
+	var keys []string
+	for _, f := range fields(opts) {
+		if f.key != "-" {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
+// Lookup returns the present value of the option that has the given key in the
+// TOML file, and false if there is none.
+func Lookup(opts any, key string) (value any, ok bool) {
+	f, ok := byKey(opts, key)
+	if !ok {
+		return nil, false
+	}
+	return f.value.Interface(), true
 }

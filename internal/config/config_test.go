@@ -343,10 +343,10 @@ func TestUsage(t *testing.T) {
 		"  --log-prefix string\n    \tstart of each line (default \"[x] \")\n",
 		"  --verbose\n    \tdeprecated, no effect\n",
 		"\nNode:\n",
+		"  --node-id int\n    \tpart of message ids (default 7)\n",
 		"  --lookupd-tcp-address string\n    \taddress of an nsqlookupd, repeatable (default d:1)\n",
 		"  --msg-timeout duration\n    \ttime to hold a message (default 1m0s)\n",
-		"  --node-id int\n    \tpart of message ids (default 7)\n",
-		"  --percentile float\n    \t (default 0.9)\n",
+		"  --percentile float\n    \t(default 0.9)\n",
 		"\nLocation:\n",
 		"  --topology-region string\n",
 	} {
@@ -372,6 +372,14 @@ func TestLookup(t *testing.T) {
 		if got, ok := config.Lookup(opts, key); ok {
 			t.Errorf("Lookup(%q) = %v, want nothing", key, got)
 		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	want := []string{"log_level", "log_prefix", "id", "nsqlookupd_tcp_addresses", "msg_timeout", "workers", "small", "port", "ratio",
+		"percentiles", "snappy", "tls_required", "words", "topology_region"}
+	if got := config.Keys(defaults()); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
 	}
 }
 

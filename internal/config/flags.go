@@ -24,16 +24,11 @@ import (
 // It panics if a field has a type that is not supported.
 func NewFlagSet(program string, opts any) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
-	groups := map[string]string{}
-	var order []string
-	for _, f := range fields(opts) {
+	list := fields(opts)
+	for _, f := range list {
 		fs.Var(newValue(f.value), f.flag, f.usage)
-		groups[f.flag] = f.group
-		if !slices.Contains(order, f.group) {
-			order = append(order, f.group)
-		}
 	}
-	fs.Usage = func() { printUsage(fs, groups, order) }
+	fs.Usage = func() { printUsage(fs, list) }
 	return fs
 }
 

@@ -45,6 +45,17 @@ func (b *Batch) Len() int { return len(b.ends) }
 // Size returns the number of bytes the records take in a file, lengths included.
 func (b *Batch) Size() int { return len(b.buf) }
 
+// payloads returns the payloads, which are the batch's.
+func (b *Batch) payloads() [][]byte {
+	all := make([][]byte, 0, len(b.ends))
+	start := 0
+	for _, end := range b.ends {
+		all = append(all, b.buf[start+headerSize:end])
+		start = end
+	}
+	return all
+}
+
 // check refuses a batch that holds a payload outside the bounds.
 func (b *Batch) check(minSize, maxSize int32) error {
 	start := 0

@@ -102,7 +102,7 @@ func BenchmarkTake(b *testing.B) {
 			b.StartTimer()
 		}
 		var err error
-		if got, err = q.Take(got[:0], 200); err != nil {
+		if got, err = take(q, got[:0], 200); err != nil {
 			b.Fatal(err)
 		}
 		taken += len(got)
@@ -123,7 +123,7 @@ func BenchmarkPutTake(b *testing.B) {
 			b.Fatal(err)
 		}
 		var err error
-		if got, err = q.Take(got[:0], 200); err != nil || len(got) != 200 {
+		if got, err = take(q, got[:0], 200); err != nil || len(got) != 200 {
 			b.Fatal(len(got), err)
 		}
 	}

@@ -132,7 +132,7 @@ func TestKillChild(t *testing.T) {
 		fmt.Printf("accepted %d\n", n)
 		if n%3 == 0 {
 			fmt.Printf("taking %d\n", taken+15)
-			got, err := q.Take(nil, 15)
+			got, err := take(q, nil, 15)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +183,7 @@ func (x *randomRun) step() {
 		put(x.t, x.q, more...)
 		x.model = append(x.model, more...)
 	case n < 380:
-		got, err := x.q.Take(nil, x.rng.IntN(10))
+		got, err := take(x.q, nil, x.rng.IntN(10))
 		if err != nil {
 			x.t.Fatal(err)
 		}

@@ -337,7 +337,7 @@ func TestDepthOfLongBacklog(t *testing.T) {
 			}
 			q := open(t, testOptions(t, dir))
 			equalDepth(t, q, row.atOpen)
-			got, err := q.Take(nil, 10)
+			got, err := take(q, nil, 10)
 			if err != nil || len(got) != 10 {
 				t.Fatal(len(got), err)
 			}

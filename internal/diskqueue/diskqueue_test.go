@@ -66,11 +66,21 @@ func put(t testing.TB, q *Queue, payloads ...[]byte) {
 	}
 }
 
+// take takes records and finishes them.
+func take(q *Queue, dst [][]byte, most int) ([][]byte, error) {
+	before := len(dst)
+	dst, first, err := q.Take(dst, most)
+	for i := range len(dst) - before {
+		q.Finish(first + Ticket(i))
+	}
+	return dst, err
+}
+
 // takeAll takes until nothing is left.
 func takeAll(t testing.TB, q *Queue) (all [][]byte) {
 	t.Helper()
 	for {
-		got, err := q.Take(nil, 7)
+		got, err := take(q, nil, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +195,7 @@ func TestGoldenBytes(t *testing.T) {
 	if !isReady(q) {
 		t.Fatal("not ready after opening")
 	}
-	got, err := q.Take(nil, 1)
+	got, err := take(q, nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +225,7 @@ func TestCloseOfUnusedQueue(t *testing.T) {
 	if err := q.Put(batch(message(1, "a"))); err != ErrClosed {
 		t.Fatalf("put after close: %v", err)
 	}
-	if _, err := q.Take(nil, 1); err != ErrClosed {
+	if _, err := take(q, nil, 1); err != ErrClosed {
 		t.Fatalf("take after close: %v", err)
 	}
 }
@@ -305,7 +315,7 @@ func TestFinishedFileIsRemoved(t *testing.T) {
 	o.MaxBytesPerFile = 70
 	q := open(t, o)
 	put(t, q, message(1, "abcde"), message(2, "abcde"), message(3, "abcde"))
-	if _, err := q.Take(nil, 2); err != nil {
+	if _, err := take(q, nil, 2); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool {
@@ -347,7 +357,7 @@ func TestEmptyAndDelete(t *testing.T) {
 	}
 	q := open(t, o)
 	put(t, q, message(1, "abcde"), message(2, "abcde"), message(3, "abcde"))
-	if _, err := q.Take(nil, 1); err != nil {
+	if _, err := take(q, nil, 1); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Empty(); err != nil {
@@ -450,7 +460,7 @@ func TestSizes(t *testing.T) {
 		var got [][]byte
 		for q.Depth() > 0 {
 			var err error
-			if got, err = q.Take(got, most); err != nil {
+			if got, err = take(q, got, most); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -4,7 +4,9 @@ package diskqueue
 
 import (
 	"errors"
+	"math"
 	"os"
+	"syscall"
 )
 
 // channelSeparator stands between topic and channel in file names.
@@ -16,4 +18,13 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// openFileLimit is how many files the process may have open.
+func openFileLimit() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 256 // the least of the usual limits
+	}
+	return int(min(uint64(limit.Cur), math.MaxInt32))
 }

@@ -13,8 +13,9 @@ import (
 // leftFiles is what a directory holds of one queue.
 type leftFiles struct {
 	metadata  bool
+	kept      bool     // the file of the kept records
 	numbers   []int64  // of data files, ascending
-	temporary []string // metadata files that were never renamed
+	temporary []string // files that were never renamed
 }
 
 // Names is a listing of the queues in a directory, made once at start and
@@ -54,8 +55,15 @@ func (n *Names) add(entry string) {
 		return
 	}
 	name, rest := entry[:i], entry[i+len(".diskqueue."):]
-	if rest == "meta.dat" {
+	switch rest {
+	case "meta.dat":
 		n.of(name).metadata = true
+		return
+	case keptName:
+		n.of(name).kept = true
+		return
+	case keptName + ".tmp":
+		n.of(name).temporary = append(n.of(name).temporary, entry)
 		return
 	}
 	if middle, ok := between(rest, "meta.dat.", ".tmp"); ok {
@@ -82,13 +90,13 @@ func (n *Names) of(name string) *leftFiles {
 	return n.found[name]
 }
 
-// Has reports whether the directory held data or metadata of the queue called
+// Has reports whether the directory held anything of the queue called
 // name ("topic" or "topic:channel") when it was listed.
 func (n *Names) Has(name string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	files := n.found[FileName(name)]
-	return files != nil && (files.metadata || len(files.numbers) > 0)
+	return files != nil && (files.metadata || files.kept || len(files.numbers) > 0)
 }
 
 // All walks the names of all queues found, sorted, in the form files have

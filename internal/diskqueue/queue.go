@@ -39,9 +39,20 @@ type Options struct {
 	// SyncTimeout is how long after the first unsynced operation all is synced.
 	// Zero: 2 s.
 	SyncTimeout time.Duration
+	// Notify is called, if not nil, whenever a token was left in Ready. It must
+	// not call the queue.
+	Notify func()
+	// MaxReplay bounds what comes again after a crash although it was finished,
+	// because something older was not: so many records, or 4 KiB for each where
+	// records are large, and beyond that four times as much as is unfinished.
+	// Zero: 4096.
+	MaxReplay int64
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
-	// FS is the file system. Nil: the operating system's.
+	// Shared is what this queue has in common with others. Nil: nothing.
+	Shared *Shared
+	// FS is the file system of a queue whose Shared is nil. Nil: the operating
+	// system's.
 	FS FS
 }
 
@@ -49,18 +60,19 @@ func (o *Options) complete() error {
 	if o.Name == "" || strings.ContainsAny(o.Name, `/\`+"\x00") {
 		return fmt.Errorf("invalid queue name %q", o.Name)
 	}
-	if o.MinRecordSize < 0 || o.MaxRecordSize < 0 || o.MaxBytesPerFile < 0 || o.SyncEvery < 0 || o.SyncTimeout < 0 {
+	if o.MinRecordSize < 0 || o.MaxRecordSize < 0 || o.MaxBytesPerFile < 0 || o.SyncEvery < 0 || o.SyncTimeout < 0 || o.MaxReplay < 0 {
 		return errors.New("disk queue options must not be negative")
 	}
 	o.MaxBytesPerFile = cmp.Or(o.MaxBytesPerFile, 100<<20)
 	o.MaxRecordSize = cmp.Or(o.MaxRecordSize, math.MaxInt32)
 	o.SyncEvery = cmp.Or(o.SyncEvery, 2500)
 	o.SyncTimeout = cmp.Or(o.SyncTimeout, 2*time.Second)
+	o.MaxReplay = cmp.Or(o.MaxReplay, 4096)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.FS == nil {
-		o.FS = osFS{}
+	if o.Shared == nil {
+		o.Shared = NewShared(SharedOptions{FS: o.FS})
 	}
 	return nil
 }
@@ -72,6 +84,7 @@ type Queue struct {
 	o     Options
 	files *store
 	ready chan struct{}
+	ended chan struct{} // closed when the queue is: nothing goes on in the background
 
 	depth    atomic.Int64 // written with mu held
 	newEntry atomic.Bool  // a data file was made and the directory not synced since
@@ -91,15 +104,23 @@ type Queue struct {
 	readMu sync.Mutex // held for one Take
 	in     reader
 
+	keptMu   sync.Mutex // held while the file of the kept is read or written
+	keptFile keptFile
+
 	mu          sync.Mutex // guards what follows; held for a few assignments
 	closed      bool
+	closing     bool // Close is next: it syncs, and saves the metadata
 	read, write position
-	done        []doneFile // not removed yet
+	window      window // between the position that is saved and read
+	kept        kept
+	done        []doneFile // read to their end, not removed yet
 	counts      counts
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
-	retryRead   bool  // a Take failed: announce Ready again when the timer fires
+	savedAt     time.Time
+	retryRead   bool // a Take failed: announce Ready again when the timer fires
+	stuck       bool // shortening the window failed: not before the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once
 	running     bool           // the timer's function is syncing
@@ -110,7 +131,7 @@ type Queue struct {
 // difference.
 type counts struct {
 	written, synced int64 // records
-	ops, saved      int64 // records written and taken
+	ops, saved      int64 // records written, and finished so that the position to be saved moved
 }
 
 // Open opens the queue called o.Name, which need not exist: no file is made
@@ -124,16 +145,24 @@ func Open(o Options) (*Queue, error) {
 	q := &Queue{
 		o: o,
 		files: &store{
-			fs: o.FS, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
+			fs: sharedFS{o.Shared.fs, o.Shared}, dir: o.Dir, name: FileName(o.Name), min: int64(o.MinRecordSize),
 			log: o.Logger, head: "DISKQUEUE(" + o.Name + "): ",
 		},
 		ready: make(chan struct{}, 1),
+		ended: make(chan struct{}),
 	}
 	found, err := q.files.recover(o.Names, o.MaxRecordSize)
 	if err != nil {
 		return nil, fmt.Errorf("open disk queue %q: %w", o.Name, err)
 	}
 	q.o.Names = nil // it may be large
+	q.window.first = 1
+	q.keptFile.files = q.files
+	if found.hasKept {
+		if q.kept.orphans, err = q.keptFile.scan(); err != nil {
+			return nil, fmt.Errorf("open disk queue %q: %w", o.Name, err)
+		}
+	}
 	q.read, q.write, q.done = found.read, found.write, found.done
 	q.in = reader{files: q.files, at: q.read}
 	q.out = writer{hasMetadata: found.hasMetadata}
@@ -147,6 +176,9 @@ func Open(o Options) (*Queue, error) {
 		q.armLocked(q.o.SyncTimeout)
 	}
 	q.mu.Unlock()
+	if len(q.kept.orphans) > 0 {
+		q.recoverKept()
+	}
 	if q.read != q.write {
 		q.announce()
 	}
@@ -162,6 +194,9 @@ func (q *Queue) announce() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
+	}
+	if q.o.Notify != nil {
+		q.o.Notify()
 	}
 }
 
@@ -185,7 +220,7 @@ func (q *Queue) Damage() Damage {
 	}
 }
 
-// Empty drops all records: it removes the data files and the metadata and goes
+// Empty drops all records, those that were taken and are not finished included: it removes the data files and the metadata and goes
 // on with the next file number. Set-aside files stay.
 func (q *Queue) Empty() error {
 	q.writeMu.Lock()
@@ -212,6 +247,8 @@ func (q *Queue) emptyLocked(closing bool) error {
 	defer q.metadataMu.Unlock()
 	q.readMu.Lock()
 	defer q.readMu.Unlock()
+	q.keptMu.Lock()
+	defer q.keptMu.Unlock()
 	q.mu.Lock()
 	if q.closed && !closing {
 		q.mu.Unlock()
@@ -219,6 +256,8 @@ func (q *Queue) emptyLocked(closing bool) error {
 	}
 	first, last, done := q.read.file, q.write.file, q.done
 	q.done = nil
+	q.window.clear()
+	q.kept = kept{last: q.kept.last}
 	q.read = position{file: last + 1}
 	q.write = q.read
 	q.counts.synced, q.counts.saved = q.counts.written, q.counts.ops
@@ -236,9 +275,18 @@ func (q *Queue) emptyLocked(closing bool) error {
 	for n := first; n <= last; n++ {
 		errs = append(errs, q.files.remove(n))
 	}
-	errs = append(errs, q.files.removeMetadata())
+	errs = append(errs, q.keptFile.remove(), q.files.removeMetadata())
 	q.out.hasMetadata = false
 	return errors.Join(errs...)
+}
+
+// Closing says that Close is next and that nobody reads any more. What is put
+// from here on need not survive a crash before Close has returned, which makes
+// all of it durable at once.
+func (q *Queue) Closing() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closing = true
 }
 
 // Close syncs the data, saves the metadata and closes the files: the directory
@@ -254,6 +302,9 @@ func (q *Queue) Close() error {
 	errs := []error{q.in.reset(q.in.at)}
 	q.readMu.Unlock()
 	errs = append(errs, q.out.restore(q), q.flush(true), q.out.close())
+	q.keptMu.Lock()
+	errs = append(errs, q.keptFile.close())
+	q.keptMu.Unlock()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close disk queue %q: %w", q.o.Name, err)
 	}
@@ -269,6 +320,7 @@ func (q *Queue) shut() bool {
 		return false
 	}
 	q.closed = true
+	close(q.ended)
 	if q.timer != nil && q.timer.Stop() {
 		q.timer = nil
 		q.background.Done()

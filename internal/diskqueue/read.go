@@ -24,22 +24,22 @@ const (
 // Take appends the payloads of up to most records to dst and returns it. The
 // caller owns them; they are never written again. Payloads that lie side by
 // side share an allocation of at most 64 KiB, or of one record: who keeps one
-// for long copies it.
+// for long copies it. The first of them has the ticket that is returned, the
+// others those that follow it; until [Queue.Finish] they come again after a crash.
 //
 // Damaged records are skipped, set aside and logged. An error comes with the
 // records before it; Ready is announced again after SyncTimeout, and a place
 // that fails for good is given up and counted as damage.
-func (q *Queue) Take(dst [][]byte, most int) ([][]byte, error) {
+func (q *Queue) Take(dst [][]byte, most int) (_ [][]byte, first Ticket, err error) {
 	q.readMu.Lock()
 	defer q.readMu.Unlock()
 	q.mu.Lock()
 	closed, end := q.closed, q.write
 	q.mu.Unlock()
 	if closed {
-		return dst, ErrClosed
+		return dst, 0, ErrClosed
 	}
 	begin, damage := len(dst), q.files.damage()
-	var err error
 	for len(dst)-begin < most {
 		var payload []byte
 		if payload, err = q.in.next(end); payload == nil {
@@ -48,42 +48,75 @@ func (q *Queue) Take(dst [][]byte, most int) ([][]byte, error) {
 		dst = append(dst, payload)
 	}
 	q.in.settle(end)
-	q.taken(int64(len(dst)-begin), err)
+	first = q.endTake(err)
 	q.checkDepth(q.files.damage() != damage)
 	if err != nil {
-		return dst, fmt.Errorf("read disk queue %q: %w", q.o.Name, err)
+		return dst, first, fmt.Errorf("read disk queue %q: %w", q.o.Name, err)
 	}
-	return dst, nil
+	return dst, first, nil
 }
 
-// taken publishes what a Take has done and passes the token on.
-func (q *Queue) taken(records int64, err error) {
+// endTake publishes what a Take has done, passes the token on, and returns the
+// ticket of the first record.
+func (q *Queue) endTake(err error) (first Ticket) {
 	q.mu.Lock()
 	q.done = append(q.done, q.in.done...)
 	q.in.done = nil
-	moved := q.read != q.in.at
-	q.read = q.in.at
-	q.depth.Add(-records)
-	q.counts.ops += records
-	if moved && records == 0 {
-		q.counts.ops++
+	floor := q.window.floor(q.read)
+	first = q.window.first + Ticket(q.window.len())
+	for _, t := range q.in.taken {
+		q.window.push(t)
 	}
-	switch {
-	case err != nil:
+	q.depth.Add(-int64(len(q.in.taken)))
+	q.in.taken = q.in.taken[:0]
+	q.read = q.in.at
+	if err != nil {
 		q.retryRead = true
 		q.armLocked(q.o.SyncTimeout)
-	case len(q.done) > 0:
-		q.armLocked(0)
-	case q.counts.ops-q.counts.saved >= q.o.SyncEvery:
-		q.armLocked(min(takeSyncDelay, q.o.SyncTimeout))
-	case moved:
-		q.armLocked(q.o.SyncTimeout)
+	}
+	if q.window.floor(q.read) != floor { // damage was passed, or the end of a file
+		q.passedLocked(1)
 	}
 	more := q.read.before(q.write)
 	q.mu.Unlock()
 	if more && err == nil {
 		q.announce()
 	}
+	return first
+}
+
+// Finish says that nobody needs the records of these tickets any more, so that
+// they do not come again after a crash. It is noted on disk a little later.
+// Tickets of records that are finished, or dropped by Empty, are passed over.
+func (q *Queue) Finish(tickets ...Ticket) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	struck := int64(0)
+	for _, t := range tickets {
+		if !q.window.set(t, finished) && q.kept.strike(t) {
+			struck++
+		}
+	}
+	q.passedLocked(q.window.advance() + struck)
+}
+
+// passedLocked sees to it that what has changed by n records being finished is
+// noted on disk. It needs mu.
+func (q *Queue) passedLocked(n int64) {
+	q.counts.ops += n
+	switch {
+	case q.disposableLocked(), q.window.tooLong(q.o.MaxReplay) && !q.stuck:
+		q.armLocked(0)
+	case q.counts.ops-q.counts.saved >= q.o.SyncEvery:
+		q.armLocked(min(saveDelay, q.o.SyncTimeout))
+	case n > 0:
+		q.armLocked(q.o.SyncTimeout)
+	}
+}
+
+// disposableLocked reports whether a file is not needed any more. It needs mu.
+func (q *Queue) disposableLocked() bool {
+	return len(q.done) > 0 && q.done[0].number < q.window.floor(q.read).file
 }
 
 // checkDepth puts the depth right when the records contradict it. readMu is
@@ -117,8 +150,9 @@ func (q *Queue) checkDepth(damaged bool) {
 	q.mu.Unlock()
 }
 
-// A doneFile is read to its end. It goes once the saved read position is beyond
-// it: a crash before must not find the position in a file that is missing.
+// A doneFile is read to its end. It goes once the position that is saved is beyond
+// it: all of it is finished, and a crash does not find the position in a file that
+// is missing.
 type doneFile struct {
 	number int64
 	keep   bool // set it aside instead
@@ -134,7 +168,9 @@ type reader struct {
 	fresh bool     // nothing was taken from buf since it was read
 	slab  int64    // size of the last slab
 
-	done []doneFile // finished by the Take under way
+	// Of the Take under way.
+	taken []taken
+	done  []doneFile
 
 	believed int64 // a record that ends here needs no fitting successor
 	tries    int   // failed reads in a row
@@ -143,7 +179,7 @@ type reader struct {
 
 // reset closes the file, drops what was read ahead and goes to at.
 func (r *reader) reset(at position) error {
-	f, fresh := r.file, reader{files: r.files, at: at, done: r.done}
+	f, fresh := r.file, reader{files: r.files, at: at, taken: r.taken, done: r.done}
 	if at.file == r.at.file {
 		fresh.keep, fresh.tries = r.keep, r.tries
 	}
@@ -235,6 +271,7 @@ func (r *reader) cut(limit int64) []byte {
 		}
 	}
 	r.buf, r.fresh = b[n:], false
+	r.taken = append(r.taken, taken{r.at, n})
 	r.at.offset += n
 	return b[headerSize:n:n]
 }

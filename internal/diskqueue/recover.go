@@ -21,6 +21,7 @@ type recovered struct {
 	metadata
 	done        []doneFile // read to their end, to be removed
 	hasMetadata bool
+	hasKept     bool // there is a file of kept records
 	changed     bool // the metadata file says something else, or data may be unsynced
 }
 
@@ -41,7 +42,7 @@ func (s *store) recover(names *Names, maxRecord int32) (recovered, error) {
 	intact := err == nil
 	switch {
 	case isMissing(err) && len(left.numbers) == 0:
-		return recovered{}, nil
+		return recovered{hasKept: left.kept}, nil
 	case isMissing(err):
 		s.lost(s.metadataPath(), 0, errMissing)
 	case errors.Is(err, errMetadata):
@@ -66,7 +67,10 @@ func (s *store) recover(names *Names, maxRecord int32) (recovered, error) {
 		s.log.Warn(s.head+"metadata corrected",
 			slog.String("stored", fmt.Sprint(stored)), slog.String("found", fmt.Sprint(found)))
 	}
-	return recovered{metadata: found, done: r.done, hasMetadata: intact, changed: !intact || found != stored}, nil
+	return recovered{
+		metadata: found, done: r.done, hasMetadata: intact, hasKept: left.kept,
+		changed: !intact || found != stored,
+	}, nil
 }
 
 // left returns what the directory holds of this queue.

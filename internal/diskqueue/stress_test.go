@@ -30,7 +30,7 @@ func TestStress(t *testing.T) {
 						case <-all:
 							return
 						}
-						records, err := q.Take(nil, 10)
+						records, err := take(q, nil, 10)
 						if err != nil {
 							t.Error(err)
 						}
@@ -109,7 +109,7 @@ func TestEmptyAndCloseWhileInUse(t *testing.T) {
 		users.Go(func() {
 			seen := make(map[string]bool)
 			for {
-				records, err := q.Take(nil, 5)
+				records, err := take(q, nil, 5)
 				if err == ErrClosed {
 					return
 				}

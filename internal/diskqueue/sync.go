@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// takeSyncDelay bounds how often taking records alone saves the metadata: a
-// saved read position that is late costs repeated deliveries after a crash,
-// never a loss.
-const takeSyncDelay = 100 * time.Millisecond
+// saveDelay bounds how often the metadata of a busy queue is saved: every second
+// SyncEvery would be thousands of renames a second. Saved positions that are late
+// cost repeated deliveries and a scan after a crash, never a loss.
+const saveDelay = 100 * time.Millisecond
 
 // syncState is what the fsyncs have covered. Guarded by Queue.syncMu.
 type syncState struct {
@@ -26,7 +26,9 @@ type syncState struct {
 type snapshot struct {
 	metadata metadata
 	counts   counts
-	seq      int64 // later snapshots have higher ones
+	done     bool      // there are files to dispose of once this is saved
+	savedAt  time.Time // when another was, last
+	seq      int64     // later snapshots have higher ones
 }
 
 func (q *Queue) snapshot() snapshot {
@@ -34,16 +36,27 @@ func (q *Queue) snapshot() snapshot {
 	defer q.mu.Unlock()
 	q.snapshots++
 	return snapshot{
-		metadata: metadata{depth: q.depth.Load(), read: q.read, write: q.write},
-		counts:   q.counts,
-		seq:      q.snapshots,
+		metadata: metadata{
+			depth: q.depth.Load() + int64(q.window.len()),
+			read:  q.window.floor(q.read),
+			write: q.write,
+		},
+		counts:  q.counts,
+		done:    q.disposableLocked(),
+		savedAt: q.savedAt,
+		seq:     q.snapshots,
 	}
+}
+
+// isDue reports whether it is time to save s.
+func (s *snapshot) isDue() bool {
+	return s.done || s.counts.ops > s.counts.saved && time.Since(s.savedAt) >= saveDelay
 }
 
 // armLocked makes the timer's function run after d unless it will sooner. It
 // needs mu.
 func (q *Queue) armLocked(d time.Duration) {
-	if q.closed || d == 0 && q.running {
+	if q.closed || q.closing || d == 0 && q.running {
 		return // Close syncs; the running sync looks again when it ends
 	}
 	if q.timer != nil {
@@ -60,6 +73,12 @@ func (q *Queue) armLocked(d time.Duration) {
 // onTimer syncs in the background, on a goroutine that lives only for that.
 func (q *Queue) onTimer() {
 	defer q.background.Done()
+	select {
+	case q.o.Shared.background <- struct{}{}:
+		defer func() { <-q.o.Shared.background }()
+	case <-q.ended:
+		return
+	}
 	q.mu.Lock()
 	q.timer, q.urgent = nil, false
 	if q.closed {
@@ -67,24 +86,35 @@ func (q *Queue) onTimer() {
 		return
 	}
 	q.running = true
-	retryRead := q.retryRead
-	q.retryRead = false
+	retryRead, tooLong, orphans := q.retryRead, q.window.tooLong(q.o.MaxReplay), len(q.kept.orphans) > 0
+	q.retryRead, q.stuck = false, false
 	q.mu.Unlock()
 	if retryRead {
 		q.announce()
 	}
 
-	err := q.flush(false)
+	var errs [3]error
+	if orphans {
+		errs[0] = q.returnOrphans()
+	}
+	if tooLong {
+		errs[1] = q.shorten()
+	}
+	errs[2] = q.flush(false)
+	err := errors.Join(errs[:]...)
 	if err != nil {
 		q.files.error("failed to sync", err)
 	}
 	q.mu.Lock()
 	q.running = false
+	q.stuck = errs[1] != nil
 	switch {
 	case err != nil:
 		q.armLocked(q.o.SyncTimeout)
-	case q.counts.written-q.counts.synced >= q.o.SyncEvery || len(q.done) > 0:
+	case q.counts.written-q.counts.synced >= q.o.SyncEvery || q.disposableLocked() || q.window.tooLong(q.o.MaxReplay):
 		q.armLocked(0)
+	case q.counts.ops > q.counts.saved:
+		q.armLocked(min(saveDelay, q.o.SyncTimeout)) // flush has put it off
 	}
 	idle := q.timer == nil && q.counts.ops == q.counts.saved
 	q.mu.Unlock()
@@ -93,9 +123,10 @@ func (q *Queue) onTimer() {
 	}
 }
 
-// flush syncs the data and saves the metadata as they were when it began.
-// Unless always is set, it does only what is needed.
-func (q *Queue) flush(always bool) error {
+// flush syncs the data and saves the metadata as they were when it began, as far
+// as that is needed. In the background it puts off saving what was saved a moment
+// ago; closing, which needs writeMu, it makes sure that there is metadata.
+func (q *Queue) flush(closing bool) error {
 	s := q.snapshot()
 	if s.counts.written > s.counts.synced {
 		if err := q.syncData(nil, s.metadata.write); err != nil {
@@ -105,8 +136,15 @@ func (q *Queue) flush(always bool) error {
 		q.counts.synced = max(q.counts.synced, s.counts.written)
 		q.mu.Unlock()
 	}
-	if !always && s.counts.ops == s.counts.saved {
-		return nil
+	save := s.isDue()
+	if closing {
+		save = s.counts.ops > s.counts.saved || !q.out.hasMetadata
+	}
+	if !save {
+		return q.flushKept()
+	}
+	if err := q.syncKept(); err != nil {
+		return err
 	}
 	// Saved only now: the metadata must not speak of data that a power loss
 	// can still take away.
@@ -123,7 +161,7 @@ func (q *Queue) flush(always bool) error {
 	q.mu.Unlock()
 	// Also when the save has failed: on a full disk this is what makes room.
 	q.files.dispose(done)
-	return err
+	return errors.Join(err, q.flushKept())
 }
 
 // release closes the files of a queue that nobody uses at the moment.
@@ -139,6 +177,12 @@ func (q *Queue) release() {
 			q.files.warn("failed to close data file", err)
 		}
 		q.readMu.Unlock()
+	}
+	if q.keptMu.TryLock() {
+		if err := q.keptFile.close(); err != nil {
+			q.files.warn("failed to close file of kept records", err)
+		}
+		q.keptMu.Unlock()
 	}
 }
 
@@ -228,6 +272,7 @@ func (q *Queue) saveMetadata(s snapshot, durable bool) error {
 	q.metadataErr = err
 	if err == nil {
 		q.counts.saved = max(q.counts.saved, s.counts.ops)
+		q.savedAt = time.Now()
 	}
 	q.mu.Unlock()
 	if err == nil {

@@ -114,7 +114,7 @@ func (w *writer) restore(q *Queue) error {
 // shows them to readers. It needs writeMu.
 func (q *Queue) commitLocked(batches []*Batch) error {
 	q.mu.Lock()
-	closed, start := q.closed, q.write
+	closed, closing, start := q.closed, q.closing, q.write
 	unsynced, sick := q.counts.written-q.counts.synced, q.dataErr != nil
 	q.mu.Unlock()
 	if closed {
@@ -124,8 +124,8 @@ func (q *Queue) commitLocked(batches []*Batch) error {
 		return fmt.Errorf("write to disk queue %q: %w", q.o.Name, err)
 	}
 	c := commit{q: q, at: start}
-	err := c.write(batches)
-	inline := q.o.SyncEvery == 1 || sick || unsynced+c.records > 2*q.o.SyncEvery
+	err := c.write(batches, closing)
+	inline := !closing && (q.o.SyncEvery == 1 || sick || unsynced+c.records > 2*q.o.SyncEvery)
 	if err == nil && inline {
 		err = q.syncData(q.out.file, c.at)
 	}
@@ -163,13 +163,13 @@ type commit struct {
 }
 
 // write adds all batches, file by file.
-func (c *commit) write(batches []*Batch) error {
+func (c *commit) write(batches []*Batch, closing bool) error {
 	defer func() {
 		if c.scratch != nil {
 			gatherBuffers.Put(c.scratch)
 		}
 	}()
-	if !c.q.out.hasMetadata {
+	if !c.q.out.hasMetadata && !closing {
 		// Upstream ignores, and then overwrites, data without metadata.
 		if err := c.saveMetadata(c.q.o.SyncEvery == 1); err != nil {
 			return err

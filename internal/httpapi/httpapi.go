@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,6 +39,10 @@ var nsqContentType = []string{ContentTypeValue}
 type Error struct {
 	Status int
 	Text   string
+
+	// Unread says that there may be more of the body than the handler has read and
+	// than is worth reading: the connection ends with the answer.
+	Unread bool
 }
 
 // Error returns the text.
@@ -48,6 +54,7 @@ func (e Error) Error() string { return e.Text }
 //	nil             an empty body without Content-Type
 //	string, []byte  those bytes as text; without Content-Type when empty
 //	AppendJSON      the JSON that it appends
+//	Answer          the JSON of its Body, with its Status
 //	anything else   its JSON: compact, <, > and & escaped, no line break at the end
 //
 // or, if err is not nil, what the [Error] in it says. Any other error is
@@ -59,6 +66,12 @@ type Handler func(w http.ResponseWriter, r *http.Request, params httprouter.Para
 // often. It cannot fail; it may take locks, since nothing is sent before it is
 // done.
 type AppendJSON func(dst []byte) []byte
+
+// An Answer is a result with a status of its own.
+type Answer struct {
+	Status int
+	Body   any
+}
 
 // buffers are for AppendJSON. One that a huge answer has blown up is not kept.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -73,6 +86,9 @@ const (
 	Plain Mode = iota + 1
 	// Unlogged keeps the route out of the access log.
 	Unlogged
+	// Guarded answers only those whom the API's Guard lets in. Routes that change
+	// something other than by publishing, or reveal how the daemon is set up, are.
+	Guarded
 )
 
 // An API is an [http.Handler] for a set of routes. Requests that match none
@@ -80,16 +96,27 @@ const (
 // Allow, 200 with Allow for OPTIONS, and redirects to the exact path.
 // Add all routes before serving; after that calls may overlap.
 type API struct {
+	Config
 	router *httprouter.Router
-	log    *slog.Logger
+	routes []*route
+	other  *route // requests that match none
 }
 
-// New returns an API without routes. It logs one INFO line per request,
-// "<status> <METHOD> <URI> (<remote>) <duration>", and panics as ERROR.
-func New(log *slog.Logger) *API {
-	a := &API{router: httprouter.New(), log: log}
-	a.router.NotFound = a.failing(Error{http.StatusNotFound, "NOT_FOUND"})
-	a.router.MethodNotAllowed = a.failing(Error{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"})
+// A Config is what an API needs of its daemon.
+type Config struct {
+	Guard     *Guard           // watches the Guarded routes
+	AccessLog func() AccessLog // which requests are logged
+	Log       *slog.Logger
+}
+
+// New returns an API without routes. It logs one INFO line per request that the
+// AccessLog wants, "<status> <METHOD> <URI> (<remote>) <duration>", and panics as
+// ERROR.
+func New(c Config) *API {
+	a := &API{Config: c, router: httprouter.New()}
+	a.other = a.route("", "")
+	a.router.NotFound = a.failing(Error{Status: http.StatusNotFound, Text: "NOT_FOUND"})
+	a.router.MethodNotAllowed = a.failing(Error{Status: http.StatusMethodNotAllowed, Text: "METHOD_NOT_ALLOWED"})
 	a.router.PanicHandler = a.rawPanic
 	return a
 }
@@ -105,15 +132,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Handle adds a route. The path may have segments like :name, which the
 // handler finds in its params. It panics if the route is already there.
 func (a *API) Handle(method, path string, h Handler, modes ...Mode) {
-	var plain, unlogged bool
-	for _, m := range modes {
-		plain = plain || m == Plain
-		unlogged = unlogged || m == Unlogged
-	}
+	served := a.route(method, path)
+	plain, unlogged, guarded := slices.Contains(modes, Plain), slices.Contains(modes, Unlogged), slices.Contains(modes, Guarded)
 	a.router.Handle(method, path, func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		start := time.Now()
+		if guarded && a.refused(w, r, start, served) {
+			return
+		}
 		result, err := a.call(h, w, r, ps)
-		status := a.respond(w, plain, result, err)
+		status := a.respond(w, r, plain, result, err, start)
+		served.count(status)
 		if !unlogged {
 			a.logAccess(r, status, start)
 		}
@@ -121,17 +149,43 @@ func (a *API) Handle(method, path string, h Handler, modes ...Mode) {
 }
 
 // Raw adds a route whose handler writes its answer itself: no header, no
-// access log.
-func (a *API) Raw(method, path string, h http.Handler) {
-	a.router.Handler(method, path, h)
+// access log. Of the modes it knows Guarded.
+func (a *API) Raw(method, path string, h http.Handler, modes ...Mode) {
+	if !slices.Contains(modes, Guarded) {
+		a.router.Handler(method, path, h)
+		return
+	}
+	served := a.route(method, path)
+	a.router.Handler(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.refused(w, r, time.Now(), served) {
+			h.ServeHTTP(w, r)
+		}
+	}))
+}
+
+// refused answers a request that the guard does not admit, logs it on all routes,
+// and reports whether it did.
+func (a *API) refused(w http.ResponseWriter, r *http.Request, start time.Time, served *route) bool {
+	err := a.Guard.admit(w, r)
+	if err == nil {
+		return false
+	}
+	status := a.respond(w, r, false, nil, err, start)
+	served.count(status)
+	a.logAccess(r, status, start)
+	return true
 }
 
 // failing answers every request with the same error.
 func (a *API) failing(e Error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		a.logAccess(r, a.respond(w, false, nil, e), start)
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.Refuse(w, r, e) })
+}
+
+// Refuse answers a request that is not to get as far as its route.
+func (a *API) Refuse(w http.ResponseWriter, r *http.Request, e Error) {
+	start := time.Now()
+	a.other.count(e.Status)
+	a.logAccess(r, a.respond(w, r, false, nil, e, start), start)
 }
 
 // call runs the handler; a panic becomes an error.
@@ -147,7 +201,7 @@ func (a *API) call(h Handler, w http.ResponseWriter, r *http.Request, ps httprou
 // rawPanic serves panics of Raw handlers. What they have written stays.
 func (a *API) rawPanic(w http.ResponseWriter, r *http.Request, p any) {
 	start := time.Now()
-	a.logAccess(r, a.respond(w, false, nil, a.panicked(p)), start)
+	a.logAccess(r, a.respond(w, r, false, nil, a.panicked(p), start), start)
 }
 
 // panicked logs the panic and returns the answer. http.ErrAbortHandler is
@@ -156,14 +210,20 @@ func (a *API) panicked(p any) Error {
 	if p == http.ErrAbortHandler {
 		panic(p)
 	}
-	a.log.Error(fmt.Sprintf("panic in HTTP handler - %v", p), "stack", debug.Stack())
+	a.Log.Error(fmt.Sprintf("panic in HTTP handler - %v", p), "stack", debug.Stack())
 	return internalError
 }
 
-var internalError = Error{http.StatusInternalServerError, "INTERNAL_ERROR"}
+var internalError = Error{Status: http.StatusInternalServerError, Text: "INTERNAL_ERROR"}
 
-// respond writes the answer and returns its status.
-func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) int {
+// respond writes the answer to a request that came at start, and returns its
+// status.
+func (a *API) respond(w http.ResponseWriter, r *http.Request, plain bool, result any, err error, start time.Time) int {
+	if time.Since(start) > writeTimeout/2 {
+		// The time for the answer runs from the request on. Its handler has taken much
+		// of it; without a deadline to move there is no need to.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 	if appendJSON, ok := result.(AppendJSON); ok && err == nil {
 		buf := buffers.Get().(*[]byte)
 		body := appendJSON((*buf)[:0])
@@ -175,6 +235,9 @@ func (a *API) respond(w http.ResponseWriter, plain bool, result any, err error) 
 		return status
 	}
 	status, body, bodyType := a.render(plain, result, err)
+	if e, ok := errors.AsType[Error](err); ok && e.Unread {
+		return writeAndDrain(w, r, plain, status, body, bodyType)
+	}
 	return write(w, plain, status, body, bodyType)
 }
 
@@ -196,6 +259,31 @@ func write(w http.ResponseWriter, plain bool, status int, body []byte, bodyType 
 	return status
 }
 
+// What is read of a body that is too big, behind the answer to it.
+const (
+	drainBytes = 32 << 20
+	drainTime  = 5 * time.Second
+)
+
+// writeAndDrain is write for a request whose body is not wanted. Many clients look
+// for an answer only when they have sent all of it; closing the connection before
+// would reset it under their hands. One that waits for 100 Continue sends nothing.
+func writeAndDrain(w http.ResponseWriter, r *http.Request, plain bool, status int, body []byte, bodyType []string) int {
+	w.Header().Set("Connection", "close")
+	if r.Header.Get("Expect") != "" {
+		return write(w, plain, status, body, bodyType)
+	}
+	control := http.NewResponseController(w)
+	// Of a server that cannot do this the client gets what it would without.
+	_ = control.EnableFullDuplex()
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // or its end would come with that of the handler
+	write(w, plain, status, body, bodyType)
+	_ = control.Flush()
+	_ = control.SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.CopyN(io.Discard, r.Body, drainBytes)
+	return status
+}
+
 // The values of Content-Type, shared by all answers.
 var (
 	textType = []string{"text/plain; charset=utf-8"}
@@ -212,14 +300,18 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 		case []byte:
 			return http.StatusOK, result, textType
 		}
-		if body, err = json.Marshal(result); err == nil {
-			return http.StatusOK, body, jsonType
+		answer, ok := result.(Answer)
+		if !ok {
+			answer = Answer{http.StatusOK, result}
+		}
+		if body, err = json.Marshal(answer.Body); err == nil {
+			return answer.Status, body, jsonType
 		}
 		err = fmt.Errorf("encode answer: %w", err)
 	}
 	e, ok := errors.AsType[Error](err)
 	if !ok {
-		a.log.Error("HTTP handler failed", "err", err)
+		a.Log.Error("HTTP handler failed", "err", err)
 		e = internalError
 	}
 	if plain {
@@ -236,9 +328,9 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 
 func (a *API) logAccess(r *http.Request, status int, start time.Time) {
 	ctx := context.Background()
-	if !a.log.Enabled(ctx, slog.LevelInfo) {
+	if !a.Log.Enabled(ctx, slog.LevelInfo) || !a.AccessLog().wants(r.Method, status) {
 		return
 	}
 	line := strconv.Itoa(status) + " " + r.Method + " " + r.URL.RequestURI() + " (" + r.RemoteAddr + ") " + time.Since(start).String()
-	a.log.LogAttrs(ctx, slog.LevelInfo, line)
+	a.Log.LogAttrs(ctx, slog.LevelInfo, line)
 }

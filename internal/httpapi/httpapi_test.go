@@ -48,8 +48,13 @@ func failure(err error) httpapi.Handler {
 	return func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) { return nil, err }
 }
 
+// config is that of an API open to everybody.
+func config(log *slog.Logger) httpapi.Config {
+	return httpapi.Config{Guard: new(httpapi.Guard), AccessLog: func() httpapi.AccessLog { return httpapi.AccessAll }, Log: log}
+}
+
 func newAPI(log *slog.Logger) *httpapi.API {
-	a := httpapi.New(log)
+	a := httpapi.New(config(log))
 	a.Handle("GET", "/ping", result("OK"), httpapi.Plain)
 	a.Handle("GET", "/sick", failure(httpapi.Error{Status: 500, Text: "NOK - disk full"}), httpapi.Plain)
 	a.Handle("POST", "/pub", result("OK"), httpapi.Unlogged)
@@ -274,7 +279,7 @@ func TestAccessLogFollowsTheLevel(t *testing.T) {
 
 func TestAbortedHandlerCutsTheConnection(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
-	a := httpapi.New(logger)
+	a := httpapi.New(config(logger))
 	a.Handle("GET", "/abort", func(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 		panic(http.ErrAbortHandler)
 	})
@@ -368,5 +373,43 @@ func TestServerComplaintsAreWarnings(t *testing.T) {
 	srv.ErrorLog.Printf("http: TLS handshake error from %s: x", "a:1")
 	if !strings.HasSuffix(log.String(), " WARNING: http: TLS handshake error from a:1: x\n") {
 		t.Errorf("logged %q", log.String())
+	}
+}
+
+func TestAccessLogChoice(t *testing.T) {
+	for _, tt := range []struct{ flag, want string }{
+		{"all", "200 GET /ping, 200 POST /nothing, 404 GET /error, 500 POST /fail"},
+		{"changes", "200 POST /nothing, 404 GET /error, 500 POST /fail"},
+		{"Errors", "404 GET /error, 500 POST /fail"},
+		{"none", ""},
+	} {
+		var log logBuffer
+		var choice httpapi.AccessLog
+		if err := choice.Set(tt.flag); err != nil || choice.String() != strings.ToLower(tt.flag) {
+			t.Errorf("Set(%s): %v, %v", tt.flag, choice, err)
+		}
+		c := config(logging.New(&log, "", logging.LevelInfo))
+		c.AccessLog = func() httpapi.AccessLog { return choice }
+		a := httpapi.New(c)
+		a.Handle("GET", "/ping", result("OK"))
+		a.Handle("POST", "/nothing", result(nil))
+		a.Handle("GET", "/error", failure(httpapi.Error{Status: 404, Text: "NOT_FOUND"}))
+		a.Handle("POST", "/fail", failure(httpapi.Error{Status: 500, Text: "INTERNAL_ERROR"}))
+		for _, request := range []string{"GET /ping", "POST /nothing", "GET /error", "POST /fail"} {
+			method, path, _ := strings.Cut(request, " ")
+			a.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
+		}
+		got := regexp.MustCompile(`INFO: (\d+ \S+ \S+) `).FindAllStringSubmatch(log.String(), -1)
+		var lines []string
+		for _, m := range got {
+			lines = append(lines, m[1])
+		}
+		if strings.Join(lines, ", ") != tt.want {
+			t.Errorf("%s: logged %s", tt.flag, &log)
+		}
+	}
+	choice := httpapi.AccessErrors
+	if err := choice.Set("some"); err == nil || choice != httpapi.AccessErrors {
+		t.Errorf("Set(some): %v, %v", choice, err)
 	}
 }

@@ -45,7 +45,7 @@ func Query(r *http.Request) (Params, error) {
 	return params, nil
 }
 
-var invalidRequest = Error{http.StatusBadRequest, "INVALID_REQUEST"}
+var invalidRequest = Error{Status: http.StatusBadRequest, Text: "INVALID_REQUEST"}
 
 // Get returns the first value of the parameter, and whether it is present. It
 // may be present and empty: ?topic= or ?topic.

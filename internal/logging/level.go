@@ -87,3 +87,11 @@ func word(l slog.Level) string {
 	}
 	return "FATAL"
 }
+
+// name is the band of a slog level in the word that ParseLevel reads.
+func name(l slog.Level) string {
+	if w := word(l); w != "WARNING" {
+		return strings.ToLower(w)
+	}
+	return "warn"
+}

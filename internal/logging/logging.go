@@ -4,7 +4,7 @@
 //
 // that is prefix, local time with microseconds, level word, message, and the
 // attributes as key=value, quoted where a value would not read back.
-// Source of the shape: HTTP and operations spec, section 13.
+// Source of the shape: HTTP and operations spec, section 13. [Format] has others.
 package logging
 
 import (
@@ -27,13 +27,10 @@ func New(w io.Writer, prefix string, minimum slog.Leveler) *slog.Logger {
 	return slog.New(NewHandler(w, prefix, minimum))
 }
 
-// Fatal prints one FATAL line in the name of a program, whatever level and
-// prefix its logger has: "[nsqd] 2026/01/02 15:04:05.000000 FATAL: text". It
-// does not end the process; that is for main to do, with exit code 1.
-func Fatal(w io.Writer, program, text string) {
-	// The process is about to end and its stderr is gone: nobody to tell.
-	_ = NewHandler(w, "["+program+"] ", LevelFatal).Handle(context.Background(),
-		slog.NewRecord(time.Now(), SlogFatal, text, 0))
+// handle prints one record now, on behalf of a process that is about to end.
+func handle(h slog.Handler, level slog.Level, text string) {
+	// Where stderr is gone there is nobody to tell.
+	_ = h.Handle(context.Background(), slog.NewRecord(time.Now(), level, text, 0))
 }
 
 // A Handler prints records as described for the package. Each record is one

@@ -129,7 +129,7 @@ func TestLevelChangesWhileRunning(t *testing.T) {
 
 func TestFatal(t *testing.T) {
 	var b bytes.Buffer
-	logging.Fatal(&b, "nsqd", "failed to instantiate nsqd - x")
+	logging.Options{LogPrefix: "x"}.Fatal(&b, "nsqd", "failed to instantiate nsqd - x")
 	if !regexp.MustCompile(`^\[nsqd\] [0-9/]+ [0-9:.]+ FATAL: failed to instantiate nsqd - x\n$`).MatchString(b.String()) {
 		t.Errorf("got %q", b.String())
 	}

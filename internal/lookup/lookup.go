@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -30,14 +31,16 @@ type Client struct {
 }
 
 // NewClient returns a client that gives up on an nsqlookupd after connect for
-// the connection and request for everything, 0 meaning no limit. It logs each
+// the connection and request for everything, 0 meaning no limit. Those that are
+// asked over HTTPS must pass tlsConfig, nil meaning the defaults. It logs each
 // question as INFO.
-func NewClient(connect, request time.Duration, log *slog.Logger) *Client {
+func NewClient(connect, request time.Duration, tlsConfig *tls.Config, log *slog.Logger) *Client {
 	return &Client{
 		http: &http.Client{
 			Timeout: request,
 			Transport: &http.Transport{
 				DialContext:         (&net.Dialer{Timeout: connect}).DialContext,
+				TLSClientConfig:     tlsConfig,
 				MaxIdleConnsPerHost: 1,
 				IdleConnTimeout:     90 * time.Second,
 			},
@@ -49,20 +52,16 @@ func NewClient(connect, request time.Duration, log *slog.Logger) *Client {
 // Close closes the connections that are kept for later questions.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// SetTLS sets how to talk to daemons that want HTTPS, before the first question.
-func (c *Client) SetTLS(config *tls.Config) {
-	c.http.Transport.(*http.Transport).TLSClientConfig = config
-}
-
 // Channels returns the channels of the topic that any of the nsqlookupds knows,
-// sorted and each once. The addresses are host:port of their HTTP listeners;
-// all are asked at the same time. The names are as the nsqlookupds sent them.
+// sorted and each once. The addresses are host:port of their HTTP listeners, or
+// https://host:port; all are asked at the same time. The names are as the
+// nsqlookupds sent them.
 //
 // The error joins those of the nsqlookupds that did not answer; the channels of
 // the others are returned nevertheless.
 func (c *Client) Channels(ctx context.Context, addresses []string, topic string) ([]string, error) {
 	return union(addresses, func(addr string) ([]string, error) {
-		u := "http://" + addr + "/channels?topic=" + url.QueryEscape(topic)
+		u := root(addr) + "/channels?topic=" + url.QueryEscape(topic)
 		c.log.Info("CI: querying nsqlookupd " + u)
 		var answer struct {
 			Channels []string `json:"channels"`
@@ -75,7 +74,7 @@ func (c *Client) Channels(ctx context.Context, addresses []string, topic string)
 // Topics returns the topics that any of the nsqlookupds knows, like Channels.
 func (c *Client) Topics(ctx context.Context, addresses []string) ([]string, error) {
 	return union(addresses, func(addr string) ([]string, error) {
-		u := "http://" + addr + "/topics"
+		u := root(addr) + "/topics"
 		c.log.Debug("CI: querying nsqlookupd " + u)
 		var answer struct {
 			Topics []string `json:"topics"`
@@ -83,6 +82,14 @@ func (c *Client) Topics(ctx context.Context, addresses []string) ([]string, erro
 		err := c.get(ctx, u, &answer)
 		return answer.Topics, err
 	})
+}
+
+// root returns the URL of a daemon that is host:port, or https://host:port.
+func root(addr string) string {
+	if strings.HasPrefix(addr, "https://") {
+		return addr
+	}
+	return "http://" + addr
 }
 
 // union asks all addresses and returns what any of them named, sorted.

@@ -29,7 +29,7 @@ func (c *Client) Producers(ctx context.Context, addresses []string, topic string
 		var answer struct {
 			Producers []Producer `json:"producers"`
 		}
-		err := c.get(ctx, "http://"+addr+"/lookup?topic="+url.QueryEscape(topic), &answer)
+		err := c.get(ctx, root(addr)+"/lookup?topic="+url.QueryEscape(topic), &answer)
 		return answer.Producers, err
 	})
 	var producers []Producer
@@ -48,7 +48,7 @@ func (c *Client) Producers(ctx context.Context, addresses []string, topic string
 // Info returns how the nsqd at addr announces itself.
 func (c *Client) Info(ctx context.Context, addr string) (Producer, error) {
 	var p Producer
-	err := c.get(ctx, "http://"+addr+"/info", &p)
+	err := c.get(ctx, root(addr)+"/info", &p)
 	return p, err
 }
 
@@ -84,7 +84,7 @@ func (c *Client) TopicStats(ctx context.Context, addresses []string, topic strin
 			StartTime int64        `json:"start_time"`
 			Topics    []TopicStats `json:"topics"`
 		}
-		err = c.get(ctx, "http://"+addr+"/stats?format=json&include_clients=false&topic="+url.QueryEscape(topic), &answer)
+		err = c.get(ctx, root(addr)+"/stats?format=json&include_clients=false&topic="+url.QueryEscape(topic), &answer)
 		for _, t := range answer.Topics {
 			if t.Topic == topic {
 				t.Started = answer.StartTime

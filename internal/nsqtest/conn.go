@@ -338,6 +338,9 @@ func closedByPeer(err error) bool {
 	return err == io.EOF || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrClosedPipe)
 }
 
+// LocalAddr is where the server sees the client.
+func (c *Conn) LocalAddr() net.Addr { return c.socket.LocalAddr() }
+
 // CloseWrite says that no more will be sent, and leaves reading open.
 func (c *Conn) CloseWrite() *Conn {
 	c.t.Helper()

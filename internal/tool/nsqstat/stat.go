@@ -25,9 +25,8 @@ func Run(ctx context.Context, opts *Options, env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	client := lookup.NewClient(opts.ConnectTimeout, opts.RequestTimeout, slog.New(slog.DiscardHandler))
+	client := lookup.NewClient(opts.ConnectTimeout, opts.RequestTimeout, config, slog.New(slog.DiscardHandler))
 	defer client.Close()
-	client.SetTLS(config)
 	p := &poller{opts: opts, client: client, warn: changes(env), names: map[string]string{}}
 	pauses := changes(env)
 

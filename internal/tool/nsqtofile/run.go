@@ -92,7 +92,7 @@ func (r *runner) serve(ctx context.Context, hangup <-chan os.Signal) error {
 			return err
 		}
 	} else {
-		client := lookup.NewClient(r.opts.ConnectTimeout, r.opts.RequestTimeout, slog.New(slog.DiscardHandler))
+		client := lookup.NewClient(r.opts.ConnectTimeout, r.opts.RequestTimeout, nil, slog.New(slog.DiscardHandler))
 		defer client.Close()
 		discover = func() { r.discover(ctx, client) }
 		ticker := time.NewTicker(r.opts.TopicRefresh)
@@ -116,7 +116,7 @@ func (r *runner) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (r *runner) discover(ctx context.Context, client *lookup.Client) {
 	addresses := make([]string, len(r.opts.LookupdHTTPAddresses))
 	for i, addr := range r.opts.LookupdHTTPAddresses {
-		addresses[i] = hostPort(addr)
+		addresses[i] = root(addr)
 	}
 	topics, err := client.Topics(ctx, addresses)
 	if err != nil && ctx.Err() == nil {
@@ -125,12 +125,17 @@ func (r *runner) discover(ctx context.Context, client *lookup.Client) {
 	_ = r.start(ctx, topics) // logged
 }
 
-// hostPort returns the part of an nsqlookupd's URL that is its address.
-func hostPort(addr string) string {
-	if u, err := url.Parse(addr); err == nil && strings.Contains(addr, "://") {
-		return u.Host
+// root returns the address of an nsqlookupd, which may be given as a URL, in the form
+// that package lookup knows.
+func root(addr string) string {
+	u, err := url.Parse(addr)
+	switch {
+	case err != nil || !strings.Contains(addr, "://"):
+		return addr
+	case u.Scheme == "https":
+		return "https://" + u.Host
 	}
-	return addr
+	return u.Host
 }
 
 // start starts the topics that match and are not running yet. It logs what cannot be

@@ -34,7 +34,7 @@ func (n *NSQD) Freeze() {
 	n.t.Helper()
 	n.signal(syscall.SIGSTOP)
 	WaitFor(n.t, func() error {
-		if state := procStat(n.t, n.Pid())[0]; state != "T" {
+		if state := procStat(n.t, n.PID())[0]; state != "T" {
 			return fmt.Errorf("nsqd is in state %s", state)
 		}
 		return nil
