@@ -53,6 +53,9 @@
 // for the garbage collector to follow. So a slot is given back after the last
 // registration of its producer is removed, not before.
 //
+// Peers take turns, a few at a time: see type turns. What may block, a write or a
+// read, is done between two turns.
+//
 // At the default log level each registration is a line, and through slog one line
 // with a Write of its own costs more than registering. Peers gather their lines as
 // they gather replies, and write both before they wait for input.
