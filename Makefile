@@ -10,7 +10,7 @@ RACE = $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && ec
 FILES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test lint fmt bench soak storm clean
+.PHONY: help build demo run test lint fmt bench soak kill storm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: ## all Go benchmarks
 
 soak: build ## a million messages through a nearly memoryless nsqd, each accounted for
 	@build/bench/soak -bin build
+
+kill: ## kill -9 nsqd 200 times at work; nothing that was on disk may be missing
+	$(GO) test -count=1 -timeout 20m -run '^TestKill$$' ./nsqd -kills 200
 
 storm: build ## up to 1,000 simulated nsqds register with an nsqlookupd, again after it was killed
 	@build/bench/lookupd -bin build

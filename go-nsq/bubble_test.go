@@ -51,12 +51,18 @@ func inBubble(t *testing.T, f func(b *bubble)) {
 	})
 }
 
+// pass lets d pass, and what is to happen then.
+func (b *bubble) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // server starts a server at addr.
 func (b *bubble) server(addr string, configure func(*fakeNSQD)) *fakeNSQD {
 	b.Helper()
 	listener := nsqtest.NewNetwork()
 	s, err := startFakeNSQD("", func(s *fakeNSQD) {
-		s.tcp, s.http = listener, noHTTP
+		s.tcp = listener
 		if configure != nil {
 			configure(s)
 		}
@@ -131,18 +137,6 @@ func (b *bubble) dialTimes() []time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]time.Time(nil), b.dials...)
-}
-
-func (b *bubble) open() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	n := 0
-	for _, c := range b.conns {
-		if !c.closed {
-			n++
-		}
-	}
-	return n
 }
 
 // DialContext makes the bubble a Dialer.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,9 +83,8 @@ type Consumer struct {
 	totalRdyInFlight     int64
 	rdyRetryTimers       map[string]*time.Timer
 	needRDYRedistributed bool
-	backoffPaused        bool        // no connection has RDY
-	backoffTimer         *time.Timer // ends the pause
-	rng                  *rand.Rand
+	backoffPaused        bool         // no connection has RDY
+	backoffTimer         *time.Timer  // ends the pause
 	backoffLevel         atomic.Int32 // 0 outside backoff; changes under rdyMtx
 
 	wg sync.WaitGroup // rdyLoop, lookupdLoop, reconnects
@@ -125,7 +123,6 @@ func NewConsumer(topic string, channel string, config *Config) (*Consumer, error
 		nsqds:              make(map[string]*nsqdAddr),
 		maxInFlight:        int64(config.MaxInFlight),
 		rdyRetryTimers:     make(map[string]*time.Timer),
-		rng:                rand.New(rand.NewSource(time.Now().UnixNano())),
 	}
 	// A strategy shared with other consumers would not be safe, and would see
 	// later changes of the caller's Config.

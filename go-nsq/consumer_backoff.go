@@ -3,6 +3,7 @@ package nsq
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func (r *Consumer) resume() {
 			err = errNoConnection
 			return nil, nil
 		}
-		probe = conns[r.rng.Intn(len(conns))]
+		probe = conns[rand.IntN(len(conns))]
 		if err = r.updateRDYLocked(probe, 1); err != nil {
 			return nil, nil
 		}

@@ -362,15 +362,19 @@ func (r *Consumer) onConnClose(c *Conn, err error) {
 // getBack sees to it that a lost connection is made again: an address that was
 // given to us is tried from time to time, for others nsqlookupd is asked.
 func (r *Consumer) getBack(addr string) {
-	r.mtx.RLock()
-	known := r.nsqds[addr]
-	direct := known != nil && (known.direct || len(r.lookupdHTTPAddrs) == 0)
-	r.mtx.RUnlock()
-	if direct {
+	if r.isDirect(addr) {
 		r.startReconnect(addr)
 		return
 	}
 	r.recheck()
+}
+
+// isDirect says whether addr was given to us and is still wanted.
+func (r *Consumer) isDirect(addr string) bool {
+	r.mtx.RLock()
+	defer r.mtx.RUnlock()
+	known := r.nsqds[addr]
+	return known != nil && known.direct
 }
 
 // startReconnect starts the goroutine that connects to addr, unless there is

@@ -3,6 +3,7 @@ package nsq
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -107,7 +108,7 @@ func (r *Consumer) recheck() {
 // LookupdPollJitter of it later, and soon when a connection closed.
 func (r *Consumer) lookupdLoop() {
 	interval := r.config.LookupdPollInterval
-	jitter := time.Duration(r.random() * r.config.LookupdPollJitter * float64(interval))
+	jitter := time.Duration(rand.Float64() * r.config.LookupdPollJitter * float64(interval))
 	poll := time.NewTimer(jitter + interval)
 	defer poll.Stop()
 	var recheck <-chan time.Time // nil unless one is due
@@ -181,8 +182,12 @@ func (r *Consumer) isConnected(addr string) bool {
 
 func (r *Consumer) connectToListed(addr string) {
 	err := r.connectTo(addr, false)
-	if err != nil && !errors.Is(err, ErrAlreadyConnected) && !r.stopFlag.Load() {
-		r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+	if err == nil || errors.Is(err, ErrAlreadyConnected) || r.stopFlag.Load() {
+		return
+	}
+	r.log(LogLevelError, "error connecting to nsqd", addrAttr(addr), errAttr(err))
+	if r.isDirect(addr) {
+		r.startReconnect(addr) // one that was there may have left this attempt to us
 	}
 }
 

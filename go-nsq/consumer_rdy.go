@@ -1,6 +1,7 @@
 package nsq
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -314,7 +315,7 @@ func (r *Consumer) rdyLoop() {
 			r.redistributeRDY()
 			r.followLoad()
 		case <-r.wakeRDYChan:
-			r.shareRDY(nil)
+			r.rebalance()
 		case <-r.exitChan:
 			return
 		}
@@ -342,8 +343,19 @@ func (r *Consumer) followLoad() {
 		}
 	}
 	if changed {
-		r.shareRDY(nil)
+		r.rebalance()
 	}
+}
+
+// rebalance shares RDY anew because connections have become idle or busy. That
+// makes no difference while they take turns.
+func (r *Consumer) rebalance() {
+	r.changeRDY(func() ([]*Conn, []refusal) {
+		if r.maxInFlight < int64(len(r.rdyConns())) {
+			return nil, nil
+		}
+		return r.shareRDYLocked(nil)
+	})
 }
 
 // redistributeRDY lets connections take turns when there are more of them than
@@ -378,7 +390,7 @@ func (r *Consumer) redistributeRDYLocked() []*Conn {
 	}
 	changed := slices.Clone(gaveUp)
 	// Those that gave up RDY get it again only if nobody else wants it.
-	for _, c := range append(r.shuffledLocked(without), r.shuffledLocked(gaveUp)...) {
+	for _, c := range append(shuffled(without), shuffled(gaveUp)...) {
 		if available <= 0 {
 			break
 		}
@@ -405,15 +417,8 @@ func (r *Consumer) takeIdleRDYLocked(conns []*Conn) (gaveUp, without []*Conn) {
 	return gaveUp, without
 }
 
-func (r *Consumer) shuffledLocked(conns []*Conn) []*Conn {
-	shuffled := slices.Clone(conns)
-	r.rng.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-	return shuffled
-}
-
-// random returns a random number in [0, 1).
-func (r *Consumer) random() float64 {
-	r.rdyMtx.Lock()
-	defer r.rdyMtx.Unlock()
-	return r.rng.Float64()
+func shuffled(conns []*Conn) []*Conn {
+	clone := slices.Clone(conns)
+	rand.Shuffle(len(clone), func(i, j int) { clone[i], clone[j] = clone[j], clone[i] })
+	return clone
 }

@@ -13,48 +13,103 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest/daemon"
 )
+
+// connectionKinds are the layers a connection can have.
+func connectionKinds(t *testing.T, certs testCerts) map[string]func(*Config) {
+	insecure := func(config *Config) {
+		config.TlsV1, config.TlsConfig = true, &tls.Config{InsecureSkipVerify: true}
+	}
+	return map[string]func(*Config){
+		"plain":       func(*Config) {},
+		"TLS":         insecure,
+		"Deflate":     func(config *Config) { config.Deflate = true },
+		"Snappy":      func(config *Config) { config.Snappy = true },
+		"TLS Deflate": func(config *Config) { insecure(config); config.Deflate = true },
+		"TLS Snappy":  func(config *Config) { insecure(config); config.Snappy = true },
+		"TLS client certificate": func(config *Config) {
+			insecure(config)
+			config.TlsConfig.Certificates = []tls.Certificate{certs.pair}
+		},
+		"TLS by Set": func(config *Config) {
+			for _, option := range []struct {
+				name  string
+				value interface{}
+			}{
+				{"tls_v1", true},
+				{"tls-root-ca-file", certs.caFile},
+				{"tls-cert", certs.certFile},
+				{"tls-key", certs.keyFile},
+				{"tls-min-version", "tls1.2"},
+			} {
+				if err := config.Set(option.name, option.value); err != nil {
+					t.Errorf("%s: %s", option.name, err)
+				}
+			}
+		},
+	}
+}
+
+// startTLSNSQD starts an nsqd with TLS that verifies the client certificates it
+// gets.
+func startTLSNSQD(t testing.TB, certs testCerts) *daemon.Daemon {
+	t.Helper()
+	return daemon.Start(t, daemon.Flags(t, "--tls-cert="+certs.certFile, "--tls-key="+certs.keyFile,
+		"--tls-root-ca-file="+certs.caFile))
+}
 
 // TestConsumer runs the same story over every kind of connection.
 func TestConsumer(t *testing.T) {
 	certs := newTestCerts(t)
-	set := func(config *Config, option string, value interface{}) {
-		t.Helper()
-		if err := config.Set(option, value); err != nil {
-			t.Fatal(err)
-		}
+	for name, configure := range connectionKinds(t, certs) {
+		t.Run(name, func(t *testing.T) {
+			nsqd := startTLSNSQD(t, certs)
+			consumerStory(t, nsqd.TCPAddr, nsqd.HTTPAddr, configure)
+		})
 	}
-	insecure := func(config *Config) {
-		config.TlsV1, config.TlsConfig = true, &tls.Config{InsecureSkipVerify: true}
-	}
-	for _, test := range []struct {
-		name      string
-		configure func(*Config)
-	}{
-		{"plain", func(*Config) {}},
-		{"TLS", insecure},
-		{"Deflate", func(config *Config) { config.Deflate = true }},
-		{"Snappy", func(config *Config) { config.Snappy = true }},
-		{"TLS Deflate", func(config *Config) { insecure(config); config.Deflate = true }},
-		{"TLS Snappy", func(config *Config) { insecure(config); config.Snappy = true }},
-		{"TLS client certificate", func(config *Config) {
-			insecure(config)
-			config.TlsConfig.Certificates = []tls.Certificate{certs.pair}
-		}},
-		{"TLS by Set", func(config *Config) {
-			set(config, "tls_v1", true)
-			set(config, "tls-root-ca-file", certs.caFile)
-			set(config, "tls-cert", certs.certFile)
-			set(config, "tls-key", certs.keyFile)
-			set(config, "tls-min-version", "tls1.2")
-		}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := startTLSServer(t, certs)
-			consumerStory(t, s.tcpAddr(), s.httpAddr(), test.configure)
-			if !strings.Contains(test.name, "TLS") {
-				tcpAddr, httpAddr := startNSQD(t)
-				consumerStory(t, tcpAddr, httpAddr, test.configure)
+}
+
+// TestProducerOverEveryKind publishes small and large messages over every kind
+// of connection and reads them back over the same kind.
+func TestProducerOverEveryKind(t *testing.T) {
+	certs := newTestCerts(t)
+	nsqd := startTLSNSQD(t, certs)
+	for name, configure := range connectionKinds(t, certs) {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig()
+			configure(config)
+			config.MaxInFlight = 50
+			topic := strings.ReplaceAll(name, " ", "_")
+			w := newTestProducer(t, nsqd.TCPAddr, config)
+			want := make(map[string]int)
+			done := make(chan *ProducerTransaction, 100)
+			for i := range 100 {
+				body := bytes.Repeat([]byte{byte(i), byte(i / 3)}, 1+i*i*5) // up to 100 KB
+				want[string(body)]++
+				if err := w.PublishAsync(topic, body, done); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 100 {
+				if out := receive(t, "transaction", done); out.Error != nil {
+					t.Fatal(out.Error)
+				}
+			}
+			r := newTestConsumer(t, topic, config)
+			bodies := make(chan []byte, 100)
+			r.AddConcurrentHandlers(HandlerFunc(func(m *Message) error { bodies <- m.Body; return nil }), 3)
+			if err := r.ConnectToNSQD(nsqd.TCPAddr); err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				want[string(receive(t, "message", bodies))]--
+			}
+			for body, n := range want {
+				if n != 0 {
+					t.Errorf("%d missing of a message of %d bytes", n, len(body))
+				}
 			}
 		})
 	}

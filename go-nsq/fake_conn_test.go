@@ -44,6 +44,7 @@ func (c *fakeConn) serve() {
 		}
 		line, err := c.in.ReadString('\n')
 		if err != nil {
+			c.readErr = err
 			return
 		}
 		params := strings.Split(strings.TrimSuffix(line, "\n"), " ")
@@ -90,7 +91,10 @@ func (c *fakeConn) leave() {
 
 // command executes a command and returns the data of an error frame, or "".
 func (c *fakeConn) command(params []string) string {
-	if intercept := c.server.intercept; intercept != nil {
+	c.server.mu.Lock()
+	intercept := c.server.intercept
+	c.server.mu.Unlock()
+	if intercept != nil {
 		if handled, errText := intercept(c, params); handled {
 			return errText
 		}

@@ -2,16 +2,12 @@ package nsq
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
-	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -24,12 +20,13 @@ type fakeNSQD struct {
 	tlsConfig  *tls.Config // nil: TLS is not offered
 	authSecret string      // "": AUTH is not required
 
-	// intercept, unless nil, sees each command first. With handled the command
+	// intercept, unless nil, sees each command first; once the server runs it is
+	// guarded by mu, which is not held while it is called. With handled the command
 	// is not executed; errText, unless "", is sent as an error frame.
 	intercept func(c *fakeConn, params []string) (handled bool, errText string)
 
-	tcp, http net.Listener
-	wg        sync.WaitGroup
+	tcp net.Listener
+	wg  sync.WaitGroup
 
 	mu     sync.Mutex // guards all below and the topics
 	conns  map[*fakeConn]bool
@@ -61,6 +58,7 @@ type fakeConn struct {
 	server  *fakeNSQD
 	socket  net.Conn
 	gone    chan struct{} // closed when serve has ended
+	readErr error         // why; set before
 	in      *bufio.Reader
 	channel *fakeChannel // guarded by server.mu, as are the three below
 	rdy     int
@@ -73,7 +71,8 @@ type fakeConn struct {
 	nops     int
 }
 
-// startFakeNSQD starts a server on free ports, or on tcpAddr if not "".
+// startFakeNSQD starts a server on a free port, on tcpAddr if that is not "", or on
+// the listener that configure sets.
 func startFakeNSQD(tcpAddr string, configure func(*fakeNSQD)) (*fakeNSQD, error) {
 	s := &fakeNSQD{conns: make(map[*fakeConn]bool), topics: make(map[string]*fakeTopic)}
 	if configure != nil {
@@ -88,30 +87,15 @@ func startFakeNSQD(tcpAddr string, configure func(*fakeNSQD)) (*fakeNSQD, error)
 			return nil, err
 		}
 	}
-	if s.http == noHTTP {
-		s.wg.Go(s.accept)
-		return s, nil
-	}
-	if s.http, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return nil, err
-	}
 	s.wg.Go(s.accept)
-	s.wg.Go(func() { _ = http.Serve(s.http, http.HandlerFunc(s.serveHTTP)) })
 	return s, nil
 }
 
-// noHTTP is for servers without HTTP.
-var noHTTP net.Listener = new(nsqtest.Network)
-
-func (s *fakeNSQD) tcpAddr() string  { return s.tcp.Addr().String() }
-func (s *fakeNSQD) httpAddr() string { return s.http.Addr().String() }
+func (s *fakeNSQD) tcpAddr() string { return s.tcp.Addr().String() }
 
 // close closes everything and waits.
 func (s *fakeNSQD) close() {
 	_ = s.tcp.Close()
-	if s.http != noHTTP {
-		_ = s.http.Close()
-	}
 	s.mu.Lock()
 	s.closed = true
 	for c := range s.conns {
@@ -189,16 +173,6 @@ func (s *fakeNSQD) accept() {
 		s.mu.Unlock()
 		s.wg.Go(c.serve)
 	}
-}
-
-func (s *fakeNSQD) serveHTTP(w http.ResponseWriter, req *http.Request) {
-	body, _ := io.ReadAll(req.Body)
-	bodies := [][]byte{body}
-	if req.URL.Path == "/mpub" {
-		bodies = bytes.Split(body, []byte("\n"))
-	}
-	s.publish(req.URL.Query().Get("topic"), bodies...)
-	_, _ = io.WriteString(w, "OK")
 }
 
 func (s *fakeNSQD) topicLocked(name string) *fakeTopic {

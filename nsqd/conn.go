@@ -3,6 +3,7 @@ package nsqd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -22,10 +23,14 @@ type service struct {
 	log    *slog.Logger
 	ids    *idSource
 	keeper *timekeeper
+	crew   crew
 	tls    *tls.Config // nil: TLS is not offered
 
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
+
+	// refusing is whether publishes are refused, since the daemon drains.
+	refusing *atomic.Bool
 
 	auth *auth.Client    // nil where no client needs AUTH
 	life context.Context // of the daemon: with it end questions that a client waits for
@@ -49,8 +54,7 @@ type conn struct {
 	out     *output
 	addr    string
 	started time.Time
-	wake    chan struct{} // one token: the messagePump is to look again
-	done    chan struct{} // closed when the IOLoop has ended
+	pump    pump
 
 	state      atomic.Int32
 	settings   atomic.Pointer[settings]
@@ -76,8 +80,9 @@ type conn struct {
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
 	answered     tickets
-	batch        batchParser
-	entries      []entry // scratch
+	publishTimes []int64      // of the messages of such a run, for their latencies
+	batch        *batchParser // nil before the first MPUB
+	entries      []entry      // scratch
 	readDeadline time.Time
 	authority    authority
 }
@@ -105,8 +110,6 @@ func newConn(svc *service, c net.Conn) *conn {
 		log:     svc.log,
 		addr:    remoteAddr(c),
 		started: time.Now(),
-		wake:    make(chan struct{}, 1),
-		done:    make(chan struct{}),
 		mustTLS: opts.TLSRequired != TLSOptional,
 	}
 	host := nc.remoteIP()
@@ -118,6 +121,7 @@ func newConn(svc *service, c net.Conn) *conn {
 		outputBufferTimeout: opts.OutputBufferTimeout,
 		msgTimeout:          opts.MsgTimeout,
 	}
+	nc.pump.init(nc)
 	nc.settings.Store(s)
 	nc.layers.Store(new(layers))
 	nc.out = newOutput(c, s.heartbeat)
@@ -149,27 +153,34 @@ func (c *conn) remoteIP() string {
 
 // serve runs the client until its connection ends.
 func (c *conn) serve() {
-	var pump sync.WaitGroup
-	pump.Go(c.messagePump)
+	c.pump.call()
 	err := c.IOLoop()
-	close(c.done)
 	if err != nil {
-		c.log.Error(fmt.Sprintf("client(%s) - %s", c.addr, err))
+		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}
 	if c.stopping.Load() {
 		// What the messagePump has taken is on its way: it goes out too.
-		pump.Wait()
+		c.pump.end()
 		_ = c.out.flush() // there is nothing else to do with an error
 	}
 	c.hangUp(c.lingering(err))
-	pump.Wait()
+	c.pump.end()
 	c.leave()
 	c.in.release()
 	c.out.release()
 	if c.decompressor != nil {
 		c.decompressor.release()
 	}
-	c.log.Info(fmt.Sprintf("PROTOCOL(V2): [%s] exiting ioloop", c.addr))
+	c.log.Info("PROTOCOL(V2): [" + c.addr + "] exiting ioloop")
+}
+
+// refusalLevel is how the end of a command or a connection is logged: a drain
+// refuses many, and nothing is wrong.
+func refusalLevel(err error) slog.Level {
+	if errors.Is(err, errDraining) {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
 }
 
 // leave takes the client off its channel.
@@ -180,14 +191,6 @@ func (c *conn) leave() {
 	}
 	if err := con.topic.deleteChannel(con.channel); err != nil {
 		c.log.Error("delete ephemeral channel", "topic", con.topic.name, "channel", con.channel.name, "err", err)
-	}
-}
-
-// wakePump lets the messagePump look again at what it may do.
-func (c *conn) wakePump() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
 	}
 }
 
@@ -311,7 +314,7 @@ func (c *consumer) room() int64 { return c.rdy.Load() - c.inFlight.Len() }
 // gainedRoom wakes the messagePump if it waits for room.
 func (c *consumer) gainedRoom() {
 	if c.starved.Load() {
-		c.wakePump()
+		c.pump.call()
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *conn) subscribe(params [][]byte) error {
 	}
 	c.state.Store(stateSubscribed)
 	c.consumer.Store(con)
-	c.wakePump()
+	c.pump.call()
 	return c.out.answer(protocol.FrameResponse, "OK")
 }
 
@@ -95,7 +95,7 @@ func (c *conn) rdy(params [][]byte) error {
 	}
 	con := c.consumer.Load()
 	con.rdy.Store(int64(count))
-	con.wakePump()
+	con.pump.call()
 	return nil
 }
 
@@ -136,8 +136,17 @@ func (c *conn) fin(params [][]byte) error {
 // flight to this client.
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
-	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered)
+	window := con.channel.latency
+	var published *[]int64
+	if window != nil {
+		c.publishTimes = c.publishTimes[:0]
+		published = &c.publishTimes
+	}
+	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, published)
 	con.channel.queue.finish(&c.answered)
+	if window != nil {
+		window.record(c.publishTimes)
+	}
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]
 	con.gainedRoom()
@@ -210,6 +219,6 @@ func (c *conn) cls() error {
 	con := c.consumer.Load()
 	con.rdy.Store(0)
 	c.state.Store(stateClosing)
-	con.wakePump()
+	con.pump.call()
 	return c.out.answer(protocol.FrameResponse, "CLOSE_WAIT")
 }

@@ -53,8 +53,8 @@ func (s *failingStorage) block(queue string) (release func()) {
 	return sync.OnceFunc(func() { close(released) })
 }
 
-func (s *failingStorage) open(name string) (backend, error) {
-	b, err := s.storage.open(name)
+func (s *failingStorage) open(name string, ready func()) (backend, error) {
+	b, err := s.storage.open(name, ready)
 	return &failingBackend{b, s, name}, err
 }
 
@@ -65,6 +65,21 @@ type failingBackend struct {
 }
 
 func (b *failingBackend) Put(batch *diskqueue.Batch) error {
+	if err := b.failure(); err != nil {
+		return err
+	}
+	return b.backend.Put(batch)
+}
+
+func (b *failingBackend) Keep(batch *diskqueue.Batch) (diskqueue.Ticket, error) {
+	if err := b.failure(); err != nil {
+		return 0, err
+	}
+	return b.backend.Keep(batch)
+}
+
+// failure is why a write fails; it comes when writes need not wait any more.
+func (b *failingBackend) failure() error {
 	b.storage.mu.Lock()
 	err, until := b.storage.all, b.storage.until[b.name]
 	if err == nil {
@@ -74,10 +89,7 @@ func (b *failingBackend) Put(batch *diskqueue.Batch) error {
 	if until != nil {
 		<-until
 	}
-	if err != nil {
-		return err
-	}
-	return b.backend.Put(batch)
+	return err
 }
 
 func fullDisk(queue string) error {

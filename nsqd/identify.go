@@ -3,6 +3,7 @@ package nsqd
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -64,7 +65,9 @@ func (c *conn) identify() error {
 	if err := json.Unmarshal(body, &req); err != nil {
 		return fatalError(protocol.CodeBadBody, "IDENTIFY failed to decode JSON body", err)
 	}
-	c.log.Info(fmt.Sprintf("[%s] IDENTIFY: %+v", c.addr, req))
+	if c.log.Enabled(c.svc.life, slog.LevelInfo) {
+		c.log.Info(fmt.Sprintf("[%s] IDENTIFY: %+v", c.addr, req))
+	}
 	opts := c.svc.opts()
 	s, refused := c.settings.Load().with(&req, opts)
 	if refused != nil {
@@ -81,7 +84,7 @@ func (c *conn) identify() error {
 	if err := c.out.configure(s.outputBufferSize, s.heartbeat); err != nil {
 		return err
 	}
-	defer c.wakePump()
+	defer c.pump.call()
 	if !req.FeatureNegotiation {
 		return c.out.answer(protocol.FrameResponse, "OK")
 	}

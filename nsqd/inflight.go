@@ -84,17 +84,23 @@ func (f *inFlight) armLocked(due int64) bool {
 	return true
 }
 
-// finish removes the given messages. It adds their records to finished and appends
-// the IDs that are not in flight to missing.
-func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *tickets) []MessageID {
+// finish removes the given messages. It adds their records to records, when they
+// were published to published unless that is nil, and the IDs that are not in
+// flight to missing, which it returns.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID, records *tickets, published *[]int64) []MessageID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
 		fl, ok := f.set.Remove(id)
 		if !ok {
 			missing = append(missing, id)
-		} else if fl.stored != notStored {
-			finished.add(fl.entry)
+			continue
+		}
+		if fl.stored != notStored {
+			records.add(fl.entry)
+		}
+		if published != nil {
+			*published = append(*published, fl.msg.Nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))

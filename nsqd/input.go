@@ -29,7 +29,7 @@ type input struct {
 }
 
 const (
-	smallInput = 512
+	smallInput = 256
 	largeInput = 64 << 10
 )
 

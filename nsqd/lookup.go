@@ -159,6 +159,13 @@ func (l *lookupLoop) setAddresses(addresses []string) {
 	l.peers = peers
 }
 
+// peerList returns the peers in the order of their addresses.
+func (l *lookupLoop) peerList() []*lookupPeer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peers // replaced whole, never changed
+}
+
 // channels asks all nsqlookupds which channels the topic has elsewhere, so that
 // a new topic begins with the same ones. It returns what is known of them
 // within the HTTP timeouts, without ephemeral channels, sorted; failures are

@@ -37,6 +37,8 @@ type lookupPeer struct {
 	stop    context.CancelCauseFunc // guarded by lookupLoop.mu; nil before the start
 	pending lookupPending
 	info    atomic.Pointer[lookupPeerInfo] // nil before the first IDENTIFY; stays when the connection breaks
+
+	connected atomic.Bool // IDENTIFY was answered on the present connection
 }
 
 // lookupPeerInfo is the reply to IDENTIFY.
@@ -76,6 +78,7 @@ func (p *lookupPeer) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		err := p.session(ctx)
+		p.connected.Store(false)
 		p.pending.disable() // the next session registers everything anyway
 		if ctx.Err() != nil {
 			return
@@ -206,6 +209,7 @@ func (s *lookupSession) identify() error {
 		log.Error(fmt.Sprintf("LOOKUPD(%s): no broadcast address", s.peer.addr))
 	}
 	s.peer.info.Store(info)
+	s.peer.connected.Store(true)
 	return nil
 }
 

@@ -163,6 +163,9 @@ func (c *conn) putRun(entries []entry) (int, error) {
 // put hands entries to the run's topic, which takes all or none. A topic that was
 // deleted since the last run is created anew.
 func (c *conn) put(entries []entry) error {
+	if c.svc.refusing.Load() {
+		return errDraining // before a topic comes into being
+	}
 	r := &c.run
 	if r.topic == nil || r.topic.closing.Load() {
 		t, err := c.svc.topic(r.name)
@@ -241,6 +244,9 @@ func (c *conn) readBatch() ([][]byte, error) {
 	}
 	if !validCount(count, opts.MaxBodySize) {
 		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid message count %d", count), nil)
+	}
+	if c.batch == nil {
+		c.batch = new(batchParser)
 	}
 	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
 	bodies, err := c.batch.read(c.in, int(n)-4)

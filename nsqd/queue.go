@@ -45,8 +45,9 @@ type backend interface {
 
 // A storage opens backends by queue name.
 type storage interface {
-	// open returns the backend of that name, with what it holds from before.
-	open(name string) (backend, error)
+	// open returns the backend of that name, with what it holds from before. It
+	// calls ready whenever it leaves a token in Ready.
+	open(name string, ready func()) (backend, error)
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
@@ -76,14 +77,12 @@ type queue struct {
 	postpone  func(e entry, due int64) // defers a message that was read from disk
 	giveBack  func([]diskqueue.Ticket) // lets go of what the topic has lent
 
-	// waiting counts the consumers that sleep until there is something to take:
-	// a burst leaves them their share.
-	waiting   atomic.Int32
+	sleepers  sleepers      // consumers that wait for something to take
 	discarded atomic.Uint64 // messages dropped: emptied, or too many for an ephemeral queue
 
 	disk    atomic.Pointer[backend]
-	opening sync.Mutex // held while the backend is opened, so that it is opened once
-	deleted bool       // guarded by opening: it is not opened any more
+	opening sync.Mutex  // held while the backend is opened, so that it is opened once
+	deleted atomic.Bool // written with opening held: it is not opened any more
 	// diskNanos is about when the next record was published.
 	diskNanos atomic.Int64
 
@@ -96,7 +95,7 @@ type queue struct {
 }
 
 func newQueue(env *env, name string, ephemeral bool) *queue {
-	return &queue{
+	q := &queue{
 		name:      name,
 		ephemeral: ephemeral,
 		limit:     env.memQueueSize,
@@ -106,6 +105,8 @@ func newQueue(env *env, name string, ephemeral bool) *queue {
 		clock:     env.keeper.clock,
 		log:       env.log,
 	}
+	q.memory.Notify(q.handMemory)
+	return q
 }
 
 // restore opens the backend if something is stored from before.
@@ -159,7 +160,18 @@ func (q *queue) put(entries []entry) error {
 
 // keep queues entries that were accepted before and must not get lost: what
 // cannot be stored stays in memory for now. It reports whether all is stored.
-func (q *queue) keep(entries []entry) bool { return q.keepRest(q.remember(entries)) }
+func (q *queue) keep(entries []entry) bool {
+	defer q.dropLate()
+	return q.keepRest(q.remember(entries))
+}
+
+// dropLate drops what has come into memory while the queue was deleted: somebody
+// may wait for its records.
+func (q *queue) dropLate() {
+	if q.deleted.Load() {
+		q.dropMemory()
+	}
+}
 
 // keepRest is keep for what has found memory full.
 func (q *queue) keepRest(entries []entry) bool {
@@ -192,7 +204,7 @@ func (q *queue) store(entries []entry) error {
 func (q *queue) overflow(entries []entry) {
 	n := 0
 	if q.limit == 0 {
-		n = min(max(int(q.waiting.Load())-q.memory.Len(), 0), len(entries))
+		n = min(max(int(q.sleepers.count.Load())-q.memory.Len(), 0), len(entries))
 		q.memory.PutBeyond(entries[:n])
 	}
 	q.discarded.Add(uint64(len(entries) - n))
@@ -276,10 +288,10 @@ func (q *queue) openDisk() (backend, error) {
 	if d := q.disk.Load(); d != nil {
 		return *d, nil
 	}
-	if q.deleted {
+	if q.deleted.Load() {
 		return nil, errExiting
 	}
-	d, err := q.storage.open(q.name)
+	d, err := q.storage.open(q.name, q.handDisk)
 	if err != nil {
 		return nil, err
 	}
@@ -288,6 +300,17 @@ func (q *queue) openDisk() (backend, error) {
 		q.opened()
 	}
 	return d, nil
+}
+
+// handMemory and handDisk hand a token that was left to a consumer.
+func (q *queue) handMemory() {
+	q.sleepers.hand(memoryToken, q.memory.Ready(), 0, ranks-1, q.memory.Wake)
+}
+
+func (q *queue) handDisk() {
+	if d := q.disk.Load(); d != nil {
+		q.sleepers.hand(diskToken, (*d).Ready(), 0, ranks-1, q.passDisk)
+	}
 }
 
 // ready returns the Go channels that deliver when memory or disk may have
@@ -374,7 +397,7 @@ func (q *queue) passDisk() {
 // share is how many of depth entries a consumer may take at once, so that those
 // who wait for the same queue get some as well; always from 1 to limit.
 func (q *queue) share(depth int64, limit int) int {
-	others := int64(max(q.waiting.Load(), 0))
+	others := int64(max(q.sleepers.count.Load(), 0))
 	if others == 0 {
 		return limit
 	}
@@ -487,7 +510,7 @@ func (q *queue) closeMemory() error {
 // delete drops all messages and removes the files.
 func (q *queue) delete() error {
 	q.opening.Lock()
-	q.deleted = true
+	q.deleted.Store(true)
 	q.opening.Unlock()
 	q.stopMoving()
 	q.dropMemory()

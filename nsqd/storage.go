@@ -40,7 +40,7 @@ func (s *syncs) observe(took time.Duration, err error) {
 
 func (s *diskStorage) stored(name string) bool { return s.names.Has(name) }
 
-func (s *diskStorage) open(name string) (backend, error) {
+func (s *diskStorage) open(name string, ready func()) (backend, error) {
 	q, err := diskqueue.Open(diskqueue.Options{
 		Dir:             s.dir,
 		Name:            name,
@@ -51,6 +51,7 @@ func (s *diskStorage) open(name string) (backend, error) {
 		MaxRecordSize:   int32(min(s.opts.MaxMsgSize+protocol.MinMessageSize, math.MaxInt32)),
 		SyncEvery:       s.opts.SyncEvery,
 		SyncTimeout:     s.opts.SyncTimeout,
+		Notify:          ready,
 		Logger:          s.log,
 	})
 	if err != nil {

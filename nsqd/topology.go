@@ -136,6 +136,7 @@ func (p *preference) offer() {
 	}
 	now := p.keeper.clock.now()
 	passedOver := false
+	var wake [ranks]bool
 	p.mu.Lock()
 	for rank, list := range p.wanting {
 		if len(list) == 0 {
@@ -149,8 +150,14 @@ func (p *preference) offer() {
 		case p.ready[rank] <- struct{}{}:
 		default: // the token is there already
 		}
+		wake[rank] = true
 	}
 	p.mu.Unlock()
+	for rank, ok := range wake {
+		if ok {
+			p.queue.sleepers.hand(memoryToken, p.ready[rank], rank, rank, p.offer)
+		}
+	}
 	if passedOver {
 		p.keeper.set(&p.alarm, now+int64(patience))
 	}

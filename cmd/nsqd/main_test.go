@@ -1,46 +1,50 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nsq-suite/nsq/internal/config"
+	"github.com/nsq-suite/nsq/internal/program"
 	"github.com/nsq-suite/nsq/internal/program/programtest"
 	"github.com/nsq-suite/nsq/nsqd"
 )
 
-// sample has what a distributed config file has, as far as this daemon knows it.
-const sample = `
-log_level = "info"
-tcp_address = "127.0.0.1:0"
-http_address = "127.0.0.1:0"
-nsqlookupd_tcp_addresses = []
-mem_queue_size = 10000
-max_bytes_per_file = 104857600
-sync_every = 2500
-sync_timeout = "2s"
-msg_timeout = "60s"
-max_msg_timeout = "15m"
-max_msg_size = 1024768
-max_req_timeout = "1h"
-max_body_size = 5123840
-max_heartbeat_interval = "60s"
-max_rdy_count = 2500
-max_output_buffer_size = 65536
-max_output_buffer_timeout = "1s"
-max_deflate_level = 6
-`
+// asNSQD, set in the environment, makes this test binary be nsqd.
+const asNSQD = "NSQD_OF_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asNSQD) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// sample is the distributed config file, on free ports and without an nsqlookupd.
+func sample(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/distributed.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("0.0.0.0:4150", "127.0.0.1:0", "0.0.0.0:4151", "127.0.0.1:0", `"127.0.0.1:4160"`, "").Replace(string(text))
+}
 
 func start() programtest.Program { return command() }
 
 func TestStartAndStop(t *testing.T) {
 	dir := t.TempDir()
 	code, stderr := programtest.Until(t, command(), "HTTP: listening on ",
-		"--config="+programtest.ConfigFile(t, sample), "--log-prefix=x ", "--data-path="+dir, "--worker-id")
+		"--config="+programtest.ConfigFile(t, sample(t)), "--log-prefix=x ", "--data-path="+dir, "--worker-id", "--strict-config")
 	if code != 0 {
 		t.Errorf("exit %d", code)
 	}
@@ -110,6 +114,54 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// What is wrong in the file stops the start, with the option, the value and what is
+// allowed.
+func TestBadConfigFiles(t *testing.T) {
+	dir := "--data-path=" + t.TempDir()
+	const fatal = `^\[nsqd\] \S+ \S+ FATAL: `
+	var outcomes []programtest.Outcome
+	for _, c := range []struct{ toml, want string }{
+		{`mem_queue_size = "many"`, `invalid value for mem_queue_size in config file \S+: the string "many" is not a whole number from -\d+ to \d+`},
+		{`mem_queue_size = -1`, `failed to instantiate nsqd - --mem-queue-size is -1, must be from 0 to \d+`},
+		{`snappy = 1`, `invalid value for snappy in config file \S+: the integer 1 is not true or false`},
+		{`msg_timeout = "5"`, `invalid value for msg_timeout in config file \S+: the string "5" is not a duration: .*`},
+		{`nsqlookupd_tcp_addresses = ["a:1", 5]`, `invalid value for nsqlookupd_tcp_addresses in config file \S+: element the integer 5 is not a string; .*`},
+		{`nsqlookupd_tcp_addresses = "a"`, `failed to instantiate nsqd - --lookupd-tcp-address is "a", must be <addr>:<port>`},
+		{`log_level = "warning"`, `failed parsing log_level warning - .*debug, info, warn, error, fatal`},
+		{`log_format = "xml"`, `failed parsing log_format xml - .*classic, json, logfmt`},
+		{`tls_required = ""`, `failed parsing tls_required  - must be true, false or tcp-https`},
+		{`tls_min_version = "ssl3.0"`, `failed parsing tls_min_version ssl3.0 - must be tls1.0, .*`},
+		{"id = 1\nid = 2", `failed to load config file \S+ - .*`},
+	} {
+		outcomes = append(outcomes, programtest.Ends(c.toml, []string{dir, "--config=" + programtest.ConfigFile(t, c.toml)}, 1, `^$`, fatal+c.want+`\n$`))
+	}
+	programtest.Check(t, start, outcomes)
+}
+
+// In JSON each line is an object, whatever it says.
+func TestLogInJSON(t *testing.T) {
+	check := func(log string) {
+		t.Helper()
+		for line := range strings.Lines(log) {
+			var fields struct{ Time, Level, Msg, Prefix string }
+			if err := json.Unmarshal([]byte(line), &fields); err != nil || fields.Time == "" || fields.Level == "" || fields.Msg == "" || fields.Prefix != "[nsqd]" {
+				t.Errorf("%q: %v, %+v", line, err, fields)
+			}
+		}
+	}
+	args := []string{"--log-format=json", "--data-path=" + t.TempDir(), "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"}
+	_, log := programtest.Until(t, command(), "HTTP: listening on ", args...)
+	check(log)
+	if strings.Count(log, "\n") < 5 {
+		t.Errorf("logged only %s", log)
+	}
+	var stderr bytes.Buffer
+	if code := command().Run(t.Context(), program.Process{Args: append(args, "--node-id=2000"), Stdout: io.Discard, Stderr: &stderr}); code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	check(stderr.String())
+}
+
 // A second daemon does not touch the data of the first.
 func TestDataPathIsLocked(t *testing.T) {
 	opts := nsqd.NewOptions()
@@ -128,6 +180,23 @@ func TestDataPathIsLocked(t *testing.T) {
 	cancel()
 	if err := first.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// A file of NSQ loads as it is, without a warning, and means what it says.
+func TestDistributedConfig(t *testing.T) {
+	opts := nsqd.NewOptions()
+	warnings, err := config.Load(opts, config.NewFlagSet("nsqd", opts), "testdata/distributed.cfg")
+	if err != nil || len(warnings)+len(opts.Doubts()) > 0 {
+		t.Fatalf("%v, %q, %q", err, warnings, opts.Doubts())
+	}
+	want := nsqd.NewOptions()
+	want.NSQLookupdTCPAddresses = []string{"127.0.0.1:4160"}
+	want.MaxMsgSize, want.MaxBodySize = 1024768, 5123840
+	want.MaxOutputBufferTimeout = time.Second
+	want.E2EProcessingLatencyPercentiles = []float64{1, 0.99, 0.95}
+	if live, fixed := config.Changed(want, opts); len(live)+len(fixed) > 0 {
+		t.Errorf("%q and %q are not as they should be", live, fixed)
 	}
 }
 

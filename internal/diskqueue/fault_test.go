@@ -326,14 +326,17 @@ func TestBackgroundSyncBlocksNobody(t *testing.T) {
 	f, o := faultOptions(t)
 	o.SyncEvery = 10
 	q := open(t, o)
-	entered, proceed := make(chan struct{}), make(chan struct{})
+	entered, proceed, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	f.set(func() {
 		f.onSync = func(name string) error {
 			if strings.Contains(name, "meta") {
 				return nil
 			}
-			entered <- struct{}{}
-			<-proceed
+			select {
+			case entered <- struct{}{}:
+				<-proceed
+			case <-done:
+			}
 			return nil
 		}
 	})
@@ -350,13 +353,20 @@ func TestBackgroundSyncBlocksNobody(t *testing.T) {
 	last := make(chan error)
 	go func() { last <- q.Put(batch(m(20))) }()
 	proceed <- struct{}{} // the one in the background
-	<-entered             // the one of the last Put
-	equalDepth(t, q, 0)
-	proceed <- struct{}{}
-	if err := <-last; err != nil {
-		t.Fatal(err)
+	for waits := 0; ; waits++ {
+		select {
+		case <-entered: // that of the last Put, or before it one more in the background
+			equalDepth(t, q, 0)
+			proceed <- struct{}{}
+			continue
+		case err := <-last:
+			if err != nil || waits == 0 {
+				t.Fatalf("after %d fsyncs: %v", waits, err)
+			}
+		}
+		break
 	}
-	f.set(func() { f.onSync = nil })
+	close(done)
 	equalRecords(t, takeAll(t, q), [][]byte{m(20)})
 }
 

@@ -39,6 +39,9 @@ type Options struct {
 	// SyncTimeout is how long after the first unsynced operation all is synced.
 	// Zero: 2 s.
 	SyncTimeout time.Duration
+	// Notify is called, if not nil, whenever a token was left in Ready. It must
+	// not call the queue.
+	Notify func()
 	// MaxReplay bounds what comes again after a crash although it was finished,
 	// because something older was not: so many records, or 4 KiB for each where
 	// records are large, and beyond that four times as much as is unfinished.
@@ -115,8 +118,9 @@ type Queue struct {
 	snapshots   int64 // made so far
 	dataErr     error // of the last fsync
 	metadataErr error // of the last save
-	retryRead   bool  // a Take failed: announce Ready again when the timer fires
-	stuck       bool  // shortening the window failed: not before the timer fires
+	savedAt     time.Time
+	retryRead   bool // a Take failed: announce Ready again when the timer fires
+	stuck       bool // shortening the window failed: not before the timer fires
 	timer       *time.Timer
 	urgent      bool           // timer fires at once
 	running     bool           // the timer's function is syncing
@@ -190,6 +194,9 @@ func (q *Queue) announce() {
 	select {
 	case q.ready <- struct{}{}:
 	default:
+	}
+	if q.o.Notify != nil {
+		q.o.Notify()
 	}
 }
 

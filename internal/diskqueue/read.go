@@ -108,7 +108,7 @@ func (q *Queue) passedLocked(n int64) {
 	case q.disposableLocked(), q.window.tooLong(q.o.MaxReplay) && !q.stuck:
 		q.armLocked(0)
 	case q.counts.ops-q.counts.saved >= q.o.SyncEvery:
-		q.armLocked(min(takeSyncDelay, q.o.SyncTimeout))
+		q.armLocked(min(saveDelay, q.o.SyncTimeout))
 	case n > 0:
 		q.armLocked(q.o.SyncTimeout)
 	}

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// takeSyncDelay bounds how often taking records alone saves the metadata: a
-// saved read position that is late costs repeated deliveries after a crash,
-// never a loss.
-const takeSyncDelay = 100 * time.Millisecond
+// saveDelay bounds how often the metadata of a busy queue is saved: every second
+// SyncEvery would be thousands of renames a second. Saved positions that are late
+// cost repeated deliveries and a scan after a crash, never a loss.
+const saveDelay = 100 * time.Millisecond
 
 // syncState is what the fsyncs have covered. Guarded by Queue.syncMu.
 type syncState struct {
@@ -26,7 +26,9 @@ type syncState struct {
 type snapshot struct {
 	metadata metadata
 	counts   counts
-	seq      int64 // later snapshots have higher ones
+	done     bool      // there are files to dispose of once this is saved
+	savedAt  time.Time // when another was, last
+	seq      int64     // later snapshots have higher ones
 }
 
 func (q *Queue) snapshot() snapshot {
@@ -39,9 +41,16 @@ func (q *Queue) snapshot() snapshot {
 			read:  q.window.floor(q.read),
 			write: q.write,
 		},
-		counts: q.counts,
-		seq:    q.snapshots,
+		counts:  q.counts,
+		done:    q.disposableLocked(),
+		savedAt: q.savedAt,
+		seq:     q.snapshots,
 	}
+}
+
+// isDue reports whether it is time to save s.
+func (s *snapshot) isDue() bool {
+	return s.done || s.counts.ops > s.counts.saved && time.Since(s.savedAt) >= saveDelay
 }
 
 // armLocked makes the timer's function run after d unless it will sooner. It
@@ -104,6 +113,8 @@ func (q *Queue) onTimer() {
 		q.armLocked(q.o.SyncTimeout)
 	case q.counts.written-q.counts.synced >= q.o.SyncEvery || q.disposableLocked() || q.window.tooLong(q.o.MaxReplay):
 		q.armLocked(0)
+	case q.counts.ops > q.counts.saved:
+		q.armLocked(min(saveDelay, q.o.SyncTimeout)) // flush has put it off
 	}
 	idle := q.timer == nil && q.counts.ops == q.counts.saved
 	q.mu.Unlock()
@@ -112,9 +123,10 @@ func (q *Queue) onTimer() {
 	}
 }
 
-// flush syncs the data and saves the metadata as they were when it began.
-// Unless always is set, it does only what is needed.
-func (q *Queue) flush(always bool) error {
+// flush syncs the data and saves the metadata as they were when it began, as far
+// as that is needed. In the background it puts off saving what was saved a moment
+// ago; closing, which needs writeMu, it makes sure that there is metadata.
+func (q *Queue) flush(closing bool) error {
 	s := q.snapshot()
 	if s.counts.written > s.counts.synced {
 		if err := q.syncData(nil, s.metadata.write); err != nil {
@@ -124,7 +136,11 @@ func (q *Queue) flush(always bool) error {
 		q.counts.synced = max(q.counts.synced, s.counts.written)
 		q.mu.Unlock()
 	}
-	if !always && s.counts.ops == s.counts.saved {
+	save := s.isDue()
+	if closing {
+		save = s.counts.ops > s.counts.saved || !q.out.hasMetadata
+	}
+	if !save {
 		return q.flushKept()
 	}
 	if err := q.syncKept(); err != nil {
@@ -256,6 +272,7 @@ func (q *Queue) saveMetadata(s snapshot, durable bool) error {
 	q.metadataErr = err
 	if err == nil {
 		q.counts.saved = max(q.counts.saved, s.counts.ops)
+		q.savedAt = time.Now()
 	}
 	q.mu.Unlock()
 	if err == nil {

@@ -40,12 +40,12 @@ func (o Options) Fatal(w io.Writer, program, text string) {
 // Classic.
 type Format int
 
-// The formats. JSON and Logfmt have the fields time (local, with fraction and
-// offset), level (in the words of --log-level), msg, prefix, and those of the line.
+// The formats. JSON and Logfmt have the fields time (local, RFC 3339), level (in the
+// words of --log-level), msg, prefix, and those of the line.
 const (
-	Classic Format = iota // [nsqd] 2026/01/02 15:04:05.000000 INFO: msg key=value
-	JSON                  // {"time":"2026-01-02T15:04:05.000000+01:00","level":"info","msg":"msg","prefix":"[nsqd]","key":"value"}
-	Logfmt                // time=2026-01-02T15:04:05.000+01:00 level=info msg=msg prefix=[nsqd] key=value
+	Classic Format = iota // [nsqd] 2026/01/02 15:04:05.123456 INFO: msg key=value
+	JSON                  // {"time":"2026-01-02T15:04:05.123456789+01:00","level":"info","msg":"msg","prefix":"[nsqd]","key":"value"}
+	Logfmt                // time=2026-01-02T15:04:05.123+01:00 level=info msg=msg prefix=[nsqd] key=value
 )
 
 var formats = [...]string{Classic: "classic", JSON: "json", Logfmt: "logfmt"}

@@ -22,7 +22,7 @@ const (
 type Queue[T any] struct {
 	limit  int
 	ready  chan struct{} // one token; see Ready
-	notify func()        // in place of ready; may be nil
+	notify func()        // besides ready; may be nil
 
 	length atomic.Int64 // items queued; written under mu
 
@@ -53,7 +53,7 @@ func New[T any](limit int) *Queue[T] {
 // with items. A token may also find the queue empty.
 func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
 
-// Notify makes q call f where it would put the token into Ready, for an owner that
+// Notify makes q call f whenever it has put the token into Ready, for an owner that
 // chooses whom to wake. f is called without a lock, and may be called by several
 // goroutines at once. Notify must come before the first item.
 func (q *Queue[T]) Notify(f func()) { q.notify = f }
@@ -170,13 +170,12 @@ func (q *Queue[T]) Clear() int {
 }
 
 func (q *Queue[T]) signal() {
-	if q.notify != nil {
-		q.notify()
-		return
-	}
 	select {
 	case q.ready <- struct{}{}:
 	default: // the token is there already
+	}
+	if q.notify != nil {
+		q.notify()
 	}
 }
 

@@ -124,8 +124,8 @@ func TestNotify(t *testing.T) {
 	}
 	select {
 	case <-q.Ready():
-		t.Error("a token is there too")
 	default:
+		t.Error("told without a token")
 	}
 }
 

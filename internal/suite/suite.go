@@ -72,7 +72,12 @@ func (d *Daemon) GetJSON(ctx context.Context, path string, v any, params ...stri
 // Post sends an empty POST to the daemon's HTTP API. Any status but 200 is an
 // error. params are names and values by turns.
 func (d *Daemon) Post(ctx context.Context, path string, params ...string) error {
-	_, err := ask(ctx, http.MethodPost, d.HTTPAddr, path, params)
+	return Post(ctx, d.HTTPAddr, path, params...)
+}
+
+// Post sends an empty POST to the HTTP API at addr, see [Daemon.Post].
+func Post(ctx context.Context, addr, path string, params ...string) error {
+	_, err := ask(ctx, http.MethodPost, addr, path, params)
 	return err
 }
 
