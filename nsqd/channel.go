@@ -22,7 +22,8 @@ type Channel struct {
 	env       *env
 	queue     *queue
 	deferred  *deferred
-	nearest   *preference // among the consumers; nil without the experiment
+	nearest   *preference    // among the consumers; nil without the experiment
+	latency   *latencyWindow // nil where nobody wants to know
 
 	messages   atomic.Uint64 // received from the topic
 	requeued   atomic.Uint64
@@ -35,6 +36,7 @@ type Channel struct {
 
 	mu        sync.Mutex
 	consumers map[*consumer]struct{}
+	gone      answers                 // of consumers that have left
 	tables    map[*inFlight]*consumer // of consumers, and of those gone while not empty
 }
 
@@ -62,6 +64,9 @@ func newChannel(env *env, topicName, name string, recovered func(), giveBack fun
 	c.queue.recovered = func() {
 		c.wakeConsumers() // they may read from disk again
 		recovered()
+	}
+	if env.latencyWindow > 0 {
+		c.latency = newLatencyWindow(env.keeper.clock, env.latencyWindow)
 	}
 	if env.topology != nil {
 		c.nearest = newPreference(c.queue, env.keeper)
@@ -111,6 +116,7 @@ func (c *Channel) leave(con *consumer) (abandoned bool) {
 		return false
 	}
 	delete(c.consumers, con)
+	c.gone.add(con)
 	if con.inFlight.Len() == 0 {
 		delete(c.tables, con.inFlight)
 	}
@@ -169,6 +175,27 @@ func (c *Channel) inFlightCount() (n int64) {
 		n += t.Len()
 	}
 	return n
+}
+
+// answers counts deliveries, and messages finished.
+type answers struct{ delivered, finished uint64 }
+
+func (a *answers) add(c *consumer) {
+	a.delivered += c.messages.Load()
+	a.finished += c.finished.Load()
+}
+
+// answered returns how many messages were delivered, and how many were finished,
+// so far. They are counted by each client for itself, so that consumers of one
+// channel do not meet at a counter.
+func (c *Channel) answered() (delivered, finished uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.gone
+	for con := range c.consumers {
+		all.add(con)
+	}
+	return all.delivered, all.finished
 }
 
 func (c *Channel) consumerList() []*consumer {

@@ -24,10 +24,13 @@ type found struct {
 }
 
 // startLookupd runs an nsqlookupd until the test ends.
-func startLookupd(t *testing.T) *nsqlookupd.NSQLookupd {
+func startLookupd(t *testing.T, change ...func(*nsqlookupd.Options)) *nsqlookupd.NSQLookupd {
 	t.Helper()
 	opts := nsqlookupd.NewOptions()
 	opts.TCPAddress, opts.HTTPAddress, opts.BroadcastAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"
+	for _, f := range change {
+		f(opts)
+	}
 	l, err := nsqlookupd.New(opts)
 	if err != nil {
 		t.Fatal(err)

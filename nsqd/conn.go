@@ -3,6 +3,7 @@ package nsqd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,6 +28,9 @@ type service struct {
 
 	// topic returns the topic of that name, which it creates if need be.
 	topic func(name string) (*Topic, error)
+
+	// refusing is whether publishes are refused, since the daemon drains.
+	refusing *atomic.Bool
 
 	auth *auth.Client    // nil where no client needs AUTH
 	life context.Context // of the daemon: with it end questions that a client waits for
@@ -76,6 +80,7 @@ type conn struct {
 	fins         []MessageID // a run of FINs, executed together
 	missing      []MessageID
 	answered     tickets
+	publishTimes []int64      // of the messages of such a run, for their latencies
 	batch        *batchParser // nil before the first MPUB
 	entries      []entry      // scratch
 	readDeadline time.Time
@@ -151,7 +156,7 @@ func (c *conn) serve() {
 	c.pump.call()
 	err := c.IOLoop()
 	if err != nil {
-		c.log.Error(fmt.Sprintf("client(%s) - %s", c.addr, err))
+		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}
 	if c.stopping.Load() {
 		// What the messagePump has taken is on its way: it goes out too.
@@ -167,6 +172,15 @@ func (c *conn) serve() {
 		c.decompressor.release()
 	}
 	c.log.Info("PROTOCOL(V2): [" + c.addr + "] exiting ioloop")
+}
+
+// refusalLevel is how the end of a command or a connection is logged: a drain
+// refuses many, and nothing is wrong.
+func refusalLevel(err error) slog.Level {
+	if errors.Is(err, errDraining) {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
 }
 
 // leave takes the client off its channel.

@@ -136,7 +136,13 @@ func (c *conn) fin(params [][]byte) error {
 // flight to this client.
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
-	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered)
+	if window := con.channel.latency; window == nil {
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, nil)
+	} else {
+		c.publishTimes = c.publishTimes[:0]
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, &c.publishTimes)
+		window.record(c.publishTimes)
+	}
 	con.channel.queue.finish(&c.answered)
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]

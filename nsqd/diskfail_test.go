@@ -65,6 +65,21 @@ type failingBackend struct {
 }
 
 func (b *failingBackend) Put(batch *diskqueue.Batch) error {
+	if err := b.failure(); err != nil {
+		return err
+	}
+	return b.backend.Put(batch)
+}
+
+func (b *failingBackend) Keep(batch *diskqueue.Batch) (diskqueue.Ticket, error) {
+	if err := b.failure(); err != nil {
+		return 0, err
+	}
+	return b.backend.Keep(batch)
+}
+
+// failure is why a write fails; it comes when writes need not wait any more.
+func (b *failingBackend) failure() error {
 	b.storage.mu.Lock()
 	err, until := b.storage.all, b.storage.until[b.name]
 	if err == nil {
@@ -74,10 +89,7 @@ func (b *failingBackend) Put(batch *diskqueue.Batch) error {
 	if until != nil {
 		<-until
 	}
-	if err != nil {
-		return err
-	}
-	return b.backend.Put(batch)
+	return err
 }
 
 func fullDisk(queue string) error {

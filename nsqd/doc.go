@@ -31,16 +31,21 @@
 // and guid.go (what a message is and how it is named); storage.go, metadata.go and
 // dirlock_*.go (the data directory); health.go (whether messages can be stored);
 // lookup.go and lookup_peer.go (towards nsqlookupd); tls.go (TLS options and their
-// checks); http*.go and stats.go (the HTTP API).
+// checks); http*.go (the HTTP API); stats.go, latency.go (from publish to FIN),
+// http_metrics.go and statsd.go (what there is to tell, and to whom); drain.go (out of
+// service, and whether the daemon is ready).
 //
 // # Goroutines
 //
 // Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
-// the metadata writer and the nsqlookupd peers. The accept loop's connSet starts, and
-// waits for, one IOLoop per client, which waits for the client's messagePump. That one
-// has a goroutine only while there is something to do: a member of the crew, some of
-// whom wait for the next pump, until Run ends them. An idle consumer costs one goroutine
-// and 9 KiB in all. A topic has a pump only while it has a backlog to move; closing the
+// the metadata writer, the nsqlookupd peers, the drainer and, where it is asked for,
+// statsd. The HTTP servers come before topics are loaded, and tell of that; what is
+// not about the daemon's health waits in them (onceReady). The accept loop's connSet
+// starts, and waits for, one IOLoop per client, which waits for the client's
+// messagePump. That one has a goroutine only while there is something to do: a member
+// of the crew, some of whom wait for the next pump, until Run ends them. An idle
+// consumer costs one goroutine and 9 KiB in all. A topic has a pump only while it has a
+// backlog to move; closing the
 // topic waits for it. A channel has a mover (excess.go) only while it has more in
 // memory than it may; closing or deleting the channel waits for that. An idle topic
 // or channel has no goroutine and no timer.
@@ -116,6 +121,8 @@
 //	loans.mu       a topic lends messages to channels, or has them back
 //	excess.mu      a queue's mover starts or ends, an entry goes beyond the limit
 //	health.mu      a queue has failed or recovered
+//	drainer.mu     a drain begins or is cancelled
+//	latencyWindow.mu  a run of FINs is recorded
 //
 // None of them is held during network or disk I/O, with two exceptions: changing, for
 // which only other changes wait; and NSQD.mu and Topic.mu while a queue that a former

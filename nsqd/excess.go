@@ -38,6 +38,7 @@ const (
 
 // hold queues entries that were accepted before. It waits for no disk.
 func (q *queue) hold(entries []entry) {
+	defer q.dropLate()
 	rest := q.remember(entries)
 	switch {
 	case len(rest) == 0:

@@ -183,3 +183,28 @@ func FuzzSessions(f *testing.F) {
 		})
 	})
 }
+
+// FuzzSessions with next to no memory: what a clean stop saves is what there was.
+func FuzzSessionsOnDisk(f *testing.F) {
+	f.Add(uint8(0), []byte("\x01\x00\x08\xff\x03\x05\x03\x05\x16\x00\x0b\x01\x0b\x01\x0e\x05\x14\xff"))
+	f.Add(uint8(1), []byte("\x01\x00\x21\x00\x08\xff\x28\xff\x06\xc8\x16\x00\x0b\x05\x2b\x05\x1b\x00\x0b\x05\x14\x10\x13\x00"))
+	f.Add(uint8(2), []byte("\x01\x03\x08\xff\x03\x07\x16\x00\x13\x00\x16\x00\x21\x03\x23\x07\xfc\x03\xf9\x01\x03\x01\x14\x05"))
+	f.Fuzz(func(t *testing.T, memory uint8, script []byte) {
+		if len(script) > 400 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			b := startBubble(t, func(o *Options) { o.DataPath, o.MemQueueSize = dir, int64(memory%4) })
+			clients := []*scriptedClient{b.scriptedClient(), b.scriptedClient(), b.scriptedClient()}
+			for i := 0; i+1 < len(script); i += 2 {
+				b.perform(clients, script[i], script[i+1])
+			}
+			for _, c := range clients {
+				c.socket.Close()
+			}
+			synctest.Wait()
+			b.stopAndCompare(dir)
+		})
+	})
+}

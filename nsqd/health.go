@@ -63,6 +63,13 @@ func (h *health) forget(q *queue) {
 	h.bad.Store(len(h.failing) > 0)
 }
 
+// counts returns how many queues are failing, and how often one has failed.
+func (h *health) counts() (failing, failures int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.failing), h.failures
+}
+
 // String returns "OK", or "NOK - " and the error.
 func (h *health) String() string {
 	if err := h.Err(); err != nil {

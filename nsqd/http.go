@@ -7,28 +7,60 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/julienschmidt/httprouter"
 
 	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/metrics"
 	"github.com/nsq-suite/nsq/internal/protocol"
 	"github.com/nsq-suite/nsq/internal/version"
 )
 
-// serveHTTP serves the HTTP API until ctx ends and no request is in progress.
+// serveHTTP serves the HTTP API until ctx ends and no request is in progress. It
+// begins before the daemon is ready; see [NSQD.onceReady].
 // Where TLS is required of HTTP too, it tells clients where to find that.
 func (n *NSQD) serveHTTP(ctx context.Context) error {
-	var h http.Handler = n.routes()
+	h := n.onceReady(n.api)
 	if n.options().TLSRequired == TLSRequired {
 		h = http.HandlerFunc(n.refuseHTTP)
 	}
-	return serving(httpapi.Serve(ctx, n.httpListener("HTTP", n.http), h))
+	return serving(httpapi.ServeEarly(ctx, n.httpListener("HTTP", n.http), h))
 }
 
 // serveHTTPS serves the HTTP API over TLS until ctx ends and no request is in
 // progress.
 func (n *NSQD) serveHTTPS(ctx context.Context) error {
-	return serving(httpapi.Serve(ctx, n.httpListener("HTTPS", tls.NewListener(n.https, reloadableTLS(func() *tls.Config { return n.serverTLS.Load().https }))), n.routes()))
+	config := reloadableTLS(func() *tls.Config { return n.serverTLS.Load().https })
+	return serving(httpapi.ServeEarly(ctx, n.httpListener("HTTPS", tls.NewListener(n.https, config)), n.onceReady(n.api)))
+}
+
+// onceReady makes requests wait until the topics of the last run are there again,
+// as they always have waited for the listener to be served. Health, metrics and
+// profiles do not wait: they are asked for what takes so long.
+func (n *NSQD) onceReady(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-n.ready:
+		default:
+			if !isDiagnosis(r.URL.Path) {
+				select {
+				case <-n.ready:
+				case <-n.life.Done(): // they cannot be loaded
+					n.api.Refuse(w, r, errNotAccepted)
+					return
+				case <-r.Context().Done(): // the daemon stops, or the client is gone
+					n.api.Refuse(w, r, errNotAccepted)
+					return
+				}
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func isDiagnosis(path string) bool {
+	return path == "/metrics" || strings.HasPrefix(path, "/health/") || strings.HasPrefix(path, "/debug/")
 }
 
 // httpListener is how HTTP is served on l. Requests in progress get half of the
@@ -36,6 +68,16 @@ func (n *NSQD) serveHTTPS(ctx context.Context) error {
 func (n *NSQD) httpListener(name string, l net.Listener) httpapi.Listener {
 	opts := n.options()
 	return httpapi.Listener{Listener: l, Name: name, Grace: opts.ShutdownTimeout / 2, MaxConnections: opts.MaxHTTPConnections, Log: n.log}
+}
+
+// announceHTTP logs where HTTP and HTTPS are served, once all requests are.
+func (n *NSQD) announceHTTP() {
+	if n.http != nil {
+		n.httpListener("HTTP", n.http).Announce()
+	}
+	if n.https != nil {
+		n.httpListener("HTTPS", n.https).Announce()
+	}
 }
 
 func serving(err error) error {
@@ -71,6 +113,9 @@ func (n *NSQD) routes() *httpapi.API {
 	api.Handle(http.MethodPost, "/mpub", n.postMpub, httpapi.Unlogged)
 	n.topicRoutes(api)
 	n.channelRoutes(api)
+	n.drainRoutes(api)
+	api.Health(n.notReady)
+	metrics.Route(api, "nsqd", n.log, n.gatherMetrics)
 	n.configRoutes(api)
 	debugRoutes(api)
 	return api

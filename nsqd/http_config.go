@@ -32,6 +32,9 @@ func (n *NSQD) getConfig(_ http.ResponseWriter, _ *http.Request, params httprout
 }
 
 func optionValue(opts *Options, key string) (any, error) {
+	if key == "statsd_prefix" {
+		return statsdPrefix(opts), nil // as it is used
+	}
 	value, ok := config.Lookup(opts, key)
 	if !ok {
 		return nil, errInvalidOption

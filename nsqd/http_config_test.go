@@ -28,6 +28,7 @@ func TestGetConfig(t *testing.T) {
 		o.NSQLookupdTCPAddresses = []string{"127.0.0.1:1"}
 		o.LogPrefix = "<nsqd> "
 		o.TLSMinVersion = 0x303
+		o.E2EProcessingLatencyPercentiles = []float64{1, 0.99, 0.5}
 	})
 	const text, js = "text/plain; charset=utf-8", "application/json; charset=utf-8"
 	for _, c := range []struct{ key, want, contentType string }{
@@ -46,6 +47,10 @@ func TestGetConfig(t *testing.T) {
 		{"tls_required", "0", js},
 		{"tls_min_version", "771", js},
 		{"tls_client_auth_policy", "", ""},
+		{"statsd_address", "", ""},
+		{"statsd_prefix", fmt.Sprintf("nsq.127_0_0_1_%d.", boundPort(d.http)), text},
+		{"e2e_processing_latency_percentiles", "[1,0.99,0.5]", js},
+		{"e2e_processing_latency_window_time", "600000000000", js},
 		{"broadcast_tcp_port", fmt.Sprint(boundPort(d.tcp)), js},
 		{"broadcast_http_port", fmt.Sprint(boundPort(d.http)), js},
 	} {
@@ -99,6 +104,9 @@ func TestPutConfig(t *testing.T) {
 		{"snappy", "false", 200, "false"},
 		{"snappy", "no", 400, "INVALID_VALUE"},
 		{"http_access_log", "errors", 200, `"errors"`},
+		{"sigterm", "drain", 200, "drain"},
+		{"sigterm", "die", 400, "INVALID_VALUE"},
+		{"metrics_max_topics", "7", 200, "7"},
 		{"max_msg_size", "5", 400, "INVALID_OPTION"},
 		{"data_path", "/", 400, "INVALID_OPTION"},
 		{"tls_required", "true", 400, "INVALID_OPTION"},

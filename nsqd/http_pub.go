@@ -26,7 +26,9 @@ var (
 	errBadBody      = refusal(http.StatusRequestEntityTooLarge, "BAD_BODY")
 	errBadMessage   = refusal(http.StatusRequestEntityTooLarge, "BAD_MESSAGE")
 	errUnreadable   = refusal(http.StatusInternalServerError, "INTERNAL_ERROR")
-	errNotAccepted  = refusal(http.StatusServiceUnavailable, "EXITING")
+	errNotAccepted  = httpapi.Error{Status: http.StatusServiceUnavailable, Text: "EXITING"}
+
+	errRefusedInDrain = refusal(http.StatusServiceUnavailable, "DRAINING")
 )
 
 // postPub answers POST /pub: the body is one message. The topic comes into being
@@ -177,6 +179,9 @@ func parseBatch(body []byte, opts *Options) ([][]byte, error) {
 // publish hands entries to the topic of that name, which it creates if need be,
 // and returns the answer.
 func (n *NSQD) publish(topic string, entries []entry) (any, error) {
+	if n.drain.refusing.Load() {
+		return nil, errRefusedInDrain
+	}
 	t, err := n.GetTopic(topic)
 	if err == nil {
 		err = t.PutMessages(entries)

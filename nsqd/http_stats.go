@@ -21,7 +21,7 @@ func (n *NSQD) getStats(_ http.ResponseWriter, r *http.Request, _ httprouter.Par
 	if err != nil {
 		return nil, err
 	}
-	f := statsFilter{clients: boolParam(params, "include_clients"), memory: boolParam(params, "include_mem")}
+	f := statsFilter{latency: true, clients: boolParam(params, "include_clients"), memory: boolParam(params, "include_mem")}
 	f.topic, _ = params.Get("topic")
 	f.channel, _ = params.Get("channel")
 	s := n.stats(f)
@@ -45,6 +45,9 @@ func (s *stats) text(started time.Time, uptime time.Duration) []byte {
 	fmt.Fprintf(w, "start_time %s\n", started.Format(time.RFC3339))
 	fmt.Fprintf(w, "uptime %s\n", uptime)
 	fmt.Fprintf(w, "\nHealth: %s\n", s.Health)
+	if s.Drain != nil {
+		fmt.Fprintf(w, "Draining: publishes refused: %t, messages left: %d\n", s.Drain.Refusing, s.Drain.Left)
+	}
 	if s.Memory != nil {
 		s.Memory.text(w)
 	}

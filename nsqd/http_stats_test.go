@@ -12,9 +12,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/metrics/metricstest"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -146,6 +148,79 @@ func TestStatsAfterKnownTraffic(t *testing.T) {
 		[]int64{0, 0, 0, 7, 2, 0, 0})
 }
 
+// Both documents as a whole, to the byte, on a clock that stands still but for
+// 25 seconds.
+func TestStatsGolden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, func(o *Options) { o.E2EProcessingLatencyPercentiles = []float64{1, 0.99} })
+		consumer := b.connect()
+		consumer.Identify(`{"client_id":"<id>","hostname":"host","user_agent":"agent/1","sample_rate":0,"topology_zone":"z","topology_region":"r"}`)
+		consumer.Sub("orders", "billing").Rdy(2)
+		both := b.connect().Sub("orders", "idle#ephemeral")
+		both.Pub("orders", "first").Pub("audit", "a")
+		producer := b.connect().Mpub("orders", "2", "3", "4", "5", "6", "7").Pub("orders", "8")
+		b.expect("POST", "/topic/pause?topic=audit", "", 200, "")
+		b.expect("POST", "/channel/pause?topic=orders&channel=idle%23ephemeral", "", 200, "")
+		time.Sleep(25*time.Second + 390*time.Millisecond)
+		consumer.Fin(consumer.ReadMessage().ID)
+		consumer.Req(consumer.ReadMessage().ID, time.Hour)
+		synctest.Wait()
+
+		address := func(c *nsqtest.Conn) string { return c.LocalAddr().String() }
+		client := func(c *nsqtest.Conn, id, host, state, counts, agent, place, published string) string {
+			return `{"client_id":"` + id + `","hostname":"` + host + `","version":"V2","remote_address":"` + address(c) + `","state":` + state + counts +
+				`,"connect_ts":946684800,"sample_rate":0,"deflate":false,"snappy":false,"user_agent":"` + agent + `",` + place + published +
+				`,"tls":false,"tls_cipher_suite":"","tls_version":"","tls_negotiated_protocol":"","tls_negotiated_protocol_is_mutual":false}`
+		}
+		const (
+			none     = `,"ready_count":0,"in_flight_count":0,"message_count":0,"finish_count":0,"requeue_count":0`
+			nowhere  = `"topology_zone":"","topology_region":""`
+			latency  = `"e2e_processing_latency":{"count":1,"percentiles":[{"quantile":1,"value":25390000000},{"quantile":0.99,"value":25390000000}]}`
+			noValues = `"e2e_processing_latency":{"count":0,"percentiles":[{"quantile":1,"value":0},{"quantile":0.99,"value":0}]}`
+		)
+		inBoth := client(both, "127.0.0.1", "127.0.0.1", "3", none, "", nowhere, `,"pub_counts":[{"topic":"audit","count":1},{"topic":"orders","count":1}]`)
+		want := `{"version":"1.3.0","health":"OK","start_time":946684800,"topics":[` +
+			`{"topic_name":"audit","channels":[],"depth":1,"backend_depth":0,"message_count":1,"message_bytes":1,"paused":true,` +
+			`"e2e_processing_latency":{"count":0,"percentiles":null}},` +
+			`{"topic_name":"orders","channels":[` +
+			`{"channel_name":"billing","depth":4,"backend_depth":0,"in_flight_count":2,"deferred_count":1,"message_count":8,"global_msg_count":4,` +
+			`"requeue_count":1,"timeout_count":0,"client_count":1,"clients":[` +
+			client(consumer, "\\u003cid\\u003e", "host", "3", `,"ready_count":2,"in_flight_count":2,"message_count":4,"global_msg_count":4,"finish_count":1,"requeue_count":1`,
+				"agent/1", `"topology_zone":"z","topology_region":"r"`, "") +
+			`],"paused":false,` + latency + `},` +
+			`{"channel_name":"idle#ephemeral","depth":8,"backend_depth":0,"in_flight_count":0,"deferred_count":0,"message_count":8,` +
+			`"requeue_count":0,"timeout_count":0,"client_count":1,"clients":[` + inBoth + `],"paused":true,` + noValues + `}` +
+			`],"depth":0,"backend_depth":0,"message_count":8,"message_bytes":12,"paused":false,` + latency + `}],"producers":[` + inBoth + `,` +
+			client(producer, "127.0.0.1", "127.0.0.1", "0", none, "", nowhere, `,"pub_counts":[{"topic":"orders","count":7}]`) + `]}`
+		nsqtest.Equal(t, b.get("/stats?format=json&include_mem=0"), want)
+
+		// Columns for people: names are padded, and may be longer than their column.
+		label := func(host string, c *nsqtest.Conn, agent string) string {
+			_, port, _ := net.SplitHostPort(address(c))
+			return fmt.Sprintf("[V2 %-21s]", host+":"+port+" "+agent)
+		}
+		text := version.String("nsqd") + "\nstart_time " + b.started.Format(time.RFC3339) + `
+uptime 25.39s
+
+Health: OK
+
+Topics:
+*P [audit          ] depth: 1     be-depth: 0     msgs: 1        e2e%: 
+
+   [orders         ] depth: 0     be-depth: 0     msgs: 8        e2e%: 25.4s, 25.4s
+      [billing                  ] depth: 4     be-depth: 0     inflt: 2    def: 1    re-q: 1     timeout: 0     msgs: 8        e2e%: 25.4s, 25.4s
+        ` + label("host", consumer, "agent/1") + ` state: 3 inflt: 2    rdy: 2    fin: 1        re-q: 1        msgs: 4        connected: 25s
+   *P [idle#ephemeral           ] depth: 8     be-depth: 0     inflt: 0    def: 0    re-q: 0     timeout: 0     msgs: 8        e2e%: 0.0ns, 0.0ns
+        ` + label("127.0.0.1", both, "") + ` state: 3 inflt: 0    rdy: 0    fin: 0        re-q: 0        msgs: 0        connected: 25s
+
+Producers:
+   ` + label("127.0.0.1", both, "") + ` msgs: 2        topics: audit=1,orders=1 connected: 25s
+   ` + label("127.0.0.1", producer, "") + ` msgs: 7        topics: orders=7 connected: 25s
+`
+		nsqtest.Equal(t, b.get("/stats?include_mem=0"), text)
+	})
+}
+
 func TestStatsOfDisk(t *testing.T) {
 	d := startDaemon(t, func(o *Options) { o.MemQueueSize = 2 })
 	d.post("/mpub?topic=t", "a\nb\nc\nd\ne", "OK")
@@ -194,6 +269,9 @@ func TestStatsOfDamage(t *testing.T) {
 	nsqtest.Equal(t, s.Topics[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31, DamagedFiles: 1})
 	nsqtest.Equal(t, s.Topics[1].damageStats, damageStats{})
 	nsqtest.Equal(t, s.Topics[1].Channels[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31})
+	metricstest.Scrape(t, d.url("/metrics")).Check(t, metricstest.Values{
+		"nsqd_disk_damaged_records": 2, "nsqd_disk_damaged_bytes": 62, "nsqd_disk_damaged_files": 1,
+	})
 	last := `"e2e_processing_latency":{"count":0,"percentiles":null},"disk_damaged_records":1,"disk_damaged_bytes":31}`
 	if !strings.Contains(raw, last) {
 		t.Errorf("%s not in %s", last, raw)

@@ -85,16 +85,22 @@ func (f *inFlight) armLocked(due int64) bool {
 }
 
 // finish removes the given messages. It adds their records to finished and appends
-// the IDs that are not in flight to missing.
-func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *tickets) []MessageID {
+// the IDs that are not in flight to missing, and, unless published is nil, when the
+// others were published to that.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *tickets, published *[]int64) []MessageID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
 		fl, ok := f.set.Remove(id)
 		if !ok {
 			missing = append(missing, id)
-		} else if fl.stored != notStored {
+			continue
+		}
+		if fl.stored != notStored {
 			finished.add(fl.entry)
+		}
+		if published != nil {
+			*published = append(*published, fl.msg.Nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))

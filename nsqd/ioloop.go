@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func (c *conn) IOLoop() error {
 		if !errors.As(err, &refused) || c.stopped(err) {
 			return c.goodbye(err)
 		}
-		c.log.Error(fmt.Sprintf("[%s] - %s", c.addr, refused))
+		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("[%s] - %s", c.addr, refused))
 		if err := c.out.answer(protocol.FrameError, refused.Error()); err != nil {
 			return c.goodbye(err)
 		}

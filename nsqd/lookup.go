@@ -7,7 +7,6 @@ import (
 	"math"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -53,7 +52,9 @@ type lookupConfig struct {
 
 	log *slog.Logger
 
-	// dial connects to an address; nil for TCP.
+	transport lookupTransport
+
+	// dial connects to an address; nil for the transport's.
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
@@ -62,6 +63,7 @@ type lookupIdentity struct {
 	BroadcastAddress string `json:"broadcast_address"`
 	Hostname         string `json:"hostname"`
 	HTTPPort         int    `json:"http_port"`
+	Secret           string `json:"secret,omitempty"` // set by lookupSession
 	TCPPort          int    `json:"tcp_port"`
 	TopologyRegion   string `json:"topology_region"`
 	TopologyZone     string `json:"topology_zone"`
@@ -77,8 +79,7 @@ type registration struct {
 // newLookup returns a loop that does nothing before run.
 func newLookup(config lookupConfig) *lookupLoop {
 	if config.dial == nil {
-		dialer := &net.Dialer{}
-		config.dial = func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }
+		config.dial = config.transport.dial
 	}
 	// A reply has a 32-bit length.
 	if config.maxReplySize <= 0 || config.maxReplySize > math.MaxInt32 {
@@ -86,7 +87,7 @@ func newLookup(config lookupConfig) *lookupLoop {
 	}
 	l := &lookupLoop{
 		config: config,
-		http:   lookup.NewClient(config.httpConnectTimeout, config.httpRequestTimeout, config.log),
+		http:   lookup.NewClient(config.httpConnectTimeout, config.httpRequestTimeout, config.transport.tlsOfHTTP(), config.log),
 	}
 	l.setAddresses(config.addresses)
 	return l
@@ -158,6 +159,13 @@ func (l *lookupLoop) setAddresses(addresses []string) {
 	l.peers = peers
 }
 
+// peerList returns the peers in the order of their addresses.
+func (l *lookupLoop) peerList() []*lookupPeer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peers // replaced whole, never changed
+}
+
 // channels asks all nsqlookupds which channels the topic has elsewhere, so that
 // a new topic begins with the same ones. It returns what is known of them
 // within the HTTP timeouts, without ephemeral channels, sorted; failures are
@@ -169,7 +177,7 @@ func (l *lookupLoop) channels(ctx context.Context, topic string) []string {
 	var addresses []string
 	for _, p := range l.peers {
 		if info := p.info.Load(); info != nil && info.BroadcastAddress != "" {
-			addresses = append(addresses, net.JoinHostPort(info.BroadcastAddress, strconv.Itoa(info.HTTPPort)))
+			addresses = append(addresses, info.httpAddress())
 		}
 	}
 	l.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,14 +37,26 @@ type lookupPeer struct {
 	stop    context.CancelCauseFunc // guarded by lookupLoop.mu; nil before the start
 	pending lookupPending
 	info    atomic.Pointer[lookupPeerInfo] // nil before the first IDENTIFY; stays when the connection breaks
+
+	connected atomic.Bool // IDENTIFY was answered on the present connection
 }
 
 // lookupPeerInfo is the reply to IDENTIFY.
 type lookupPeerInfo struct {
 	TCPPort          int    `json:"tcp_port"`
 	HTTPPort         int    `json:"http_port"`
+	HTTPSPort        int    `json:"https_port"` // 0 for none
 	Version          string `json:"version"`
 	BroadcastAddress string `json:"broadcast_address"`
+}
+
+// httpAddress is where the nsqlookupd is asked: host:port, or a URL for one that
+// serves HTTPS only.
+func (i *lookupPeerInfo) httpAddress() string {
+	if i.HTTPPort == 0 && i.HTTPSPort != 0 {
+		return "https://" + net.JoinHostPort(i.BroadcastAddress, strconv.Itoa(i.HTTPSPort))
+	}
+	return net.JoinHostPort(i.BroadcastAddress, strconv.Itoa(i.HTTPPort))
 }
 
 func newLookupPeer(addr string, config *lookupConfig) *lookupPeer {
@@ -65,6 +78,7 @@ func (p *lookupPeer) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		err := p.session(ctx)
+		p.connected.Store(false)
 		p.pending.disable() // the next session registers everything anyway
 		if ctx.Err() != nil {
 			return
@@ -167,7 +181,12 @@ func (s *lookupSession) run(ctx context.Context) error {
 
 // identify sends magic and IDENTIFY and keeps what the peer says of itself.
 func (s *lookupSession) identify() error {
-	body, err := json.Marshal(s.peer.config.identity())
+	who := s.peer.config.identity()
+	var err error
+	if who.Secret, err = s.peer.config.transport.secret(); err != nil {
+		return err
+	}
+	body, err := json.Marshal(who)
 	if err != nil {
 		return fmt.Errorf("encode IDENTIFY: %w", err)
 	}
@@ -184,11 +203,13 @@ func (s *lookupSession) identify() error {
 		return fmt.Errorf("parsing response - %s", clip(reply))
 	}
 	log := s.peer.config.log
-	log.Info(fmt.Sprintf("LOOKUPD(%s): peer info %+v", s.peer.addr, *info))
+	log.Info(fmt.Sprintf("LOOKUPD(%s): peer info {TCPPort:%d HTTPPort:%d Version:%s BroadcastAddress:%s}",
+		s.peer.addr, info.TCPPort, info.HTTPPort, info.Version, info.BroadcastAddress))
 	if info.BroadcastAddress == "" {
 		log.Error(fmt.Sprintf("LOOKUPD(%s): no broadcast address", s.peer.addr))
 	}
 	s.peer.info.Store(info)
+	s.peer.connected.Store(true)
 	return nil
 }
 

@@ -40,6 +40,9 @@ type NSQD struct {
 	syncs    syncs
 	metadata *metadata
 	lookup   *lookupLoop
+	statsd   *statsd // nil for none
+	drain    *drainer
+	api      *httpapi.API
 	conns    connSet
 
 	ready chan struct{} // closed when clients are served
@@ -117,6 +120,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err == nil {
 		err = own.validateRest()
 	}
+	var transport lookupTransport
+	if err == nil {
+		transport, err = own.lookupTransport()
+	}
 	var rules *httpapi.Rules
 	if err == nil {
 		rules, err = own.adminRules()
@@ -148,6 +155,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		changed:      n.changed,
 		abandoned:    n.removeTopic,
 	}
+	if len(own.E2EProcessingLatencyPercentiles) > 0 {
+		n.env.latencyWindow, n.env.quantiles = own.E2EProcessingLatencyWindowTime, own.E2EProcessingLatencyPercentiles
+	}
+	n.drain = newDrainer(&own, n.log, n.unfinished)
 	n.svc = &service{
 		opts:   n.options,
 		log:    n.log,
@@ -155,6 +166,8 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		keeper: n.keeper,
 		topic:  n.GetTopic,
 		life:   n.life,
+
+		refusing: &n.drain.refusing,
 	}
 	if ownTLS != nil {
 		n.svc.tls = reloadableTLS(func() *tls.Config { return n.serverTLS.Load().tcp })
@@ -176,8 +189,13 @@ func newNSQD(opts *Options) (*NSQD, error) {
 		maxReplySize:       own.MaxBodySize,
 		httpConnectTimeout: own.HTTPClientConnectTimeout,
 		httpRequestTimeout: own.HTTPClientRequestTimeout,
+		transport:          transport,
 		log:                n.log,
 	})
+	if own.StatsdAddress != "" {
+		n.statsd = newStatsd(&own, n.log, n.stats)
+	}
+	n.api = n.routes()
 	n.log.Info(version.String("nsqd"))
 	n.log.Info(fmt.Sprintf("ID: %d", own.ID))
 	return n, nil
@@ -236,14 +254,32 @@ func (n *NSQD) Ready() <-chan struct{} { return n.ready }
 // returns why it stopped, or what could not be stored.
 func (n *NSQD) Run(ctx context.Context) error {
 	defer n.log.Info("NSQ: bye")
-	if err := n.load(); err != nil {
-		return errors.Join(err, n.closeListeners(), n.lock.release())
-	}
 	defer n.end()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx) // the first part to fail stops the others
+	if n.http != nil {
+		g.Go(func() error { return n.serveHTTP(ctx) })
+	}
+	if n.https != nil {
+		g.Go(func() error { return n.serveHTTPS(ctx) })
+	}
+	if err := n.load(); err != nil {
+		cancel()
+		n.end()
+		err = errors.Join(err, g.Wait())
+		if n.tcp != nil {
+			err = errors.Join(err, n.tcp.Close())
+		}
+		return errors.Join(err, n.lock.release())
+	}
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
+	g.Go(func() error { return n.drain.run(ctx) })
+	if n.statsd != nil {
+		g.Go(func() error { return n.statsd.run(ctx, statsdPrefix(n.options())) })
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		n.end()
@@ -253,15 +289,13 @@ func (n *NSQD) Run(ctx context.Context) error {
 	if n.tcp != nil {
 		g.Go(func() error { return n.serveTCP(ctx) })
 	}
-	if n.http != nil {
-		g.Go(func() error { return n.serveHTTP(ctx) })
-	}
-	if n.https != nil {
-		g.Go(func() error { return n.serveHTTPS(ctx) })
-	}
+	n.announceHTTP()
 	close(n.ready)
 	err := g.Wait()
 	n.svc.crew.close()
+	if errors.Is(err, errDrained) {
+		err = nil
+	}
 	if n.svc.auth != nil {
 		n.svc.auth.Close()
 	}

@@ -31,6 +31,13 @@ type Options struct {
 	// the program ends the process.
 	ShutdownTimeout time.Duration `flag:"shutdown-timeout" group:"Basics" usage:"longest time a stop may take; after it the process ends, and what is not on disk is lost; 0 for no limit"`
 
+	// SIGTERM is what that signal does: "stop", or "drain", which a second one
+	// turns into a stop. DrainGrace is how long publishes are still accepted in a
+	// drain, DrainTimeout how long it may take with that included, 0 for no limit.
+	SIGTERM      string        `flag:"sigterm" live:"yes" group:"Basics" usage:"what SIGTERM does: stop, or drain, as POST /drain does: not ready any more, publishes refused after --drain-grace, stop once consumers have emptied all; a second one stops at once"`
+	DrainGrace   time.Duration `flag:"drain-grace" group:"Basics" usage:"time for producers and load balancers to notice a drain before publishes are refused"`
+	DrainTimeout time.Duration `flag:"drain-timeout" group:"Basics" usage:"longest time a drain may take before the daemon stops with what is left kept on disk; 0 for no limit"`
+
 	logging.Options
 
 	// Logger gets the daemon's log lines; nil for none.
@@ -47,7 +54,14 @@ type Options struct {
 	BroadcastTCPPort  int    `flag:"broadcast-tcp-port" group:"Network" usage:"TCP port announced to nsqlookupd; 0 for the one bound"`
 	BroadcastHTTPPort int    `flag:"broadcast-http-port" group:"Network" usage:"HTTP port announced to nsqlookupd; 0 for the one bound"`
 
-	NSQLookupdTCPAddresses   []string      `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" live:"yes" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	NSQLookupdTCPAddresses []string `flag:"lookupd-tcp-address" cfg:"nsqlookupd_tcp_addresses" live:"yes" group:"Network" usage:"TCP address of an nsqlookupd (may be given several times)"`
+	// LookupdTLS connects to nsqlookupds by TLS: they must show a certificate for
+	// their address that leads to TLSRootCAFile, and are shown TLSCert if they ask.
+	LookupdTLS bool `flag:"lookupd-tls" group:"Network" usage:"connect to nsqlookupds by TLS, and show them --tls-cert where they ask for a certificate"`
+	// LookupdSecretFile holds what nsqlookupds with --registration-secret-file want
+	// to be told; its first line counts.
+	LookupdSecretFile string `flag:"lookupd-secret-file" group:"Network" usage:"path to the secret that nsqlookupds are told when this nsqd registers"`
+
 	HTTPClientConnectTimeout time.Duration `flag:"http-client-connect-timeout" group:"Network" usage:"time limit for connecting to nsqlookupd or an auth server over HTTP"`
 	HTTPClientRequestTimeout time.Duration `flag:"http-client-request-timeout" group:"Network" usage:"time limit for a whole HTTP request to nsqlookupd or an auth server"`
 
@@ -93,6 +107,24 @@ type Options struct {
 	OutputBufferTimeout    time.Duration `flag:"output-buffer-timeout" live:"yes" group:"Clients" usage:"longest time messages wait in the output buffer of a client that does not choose"`
 	MaxChannelConsumers    int           `flag:"max-channel-consumers" live:"yes" group:"Clients" usage:"consumers per channel on this nsqd; 0 for no limit"`
 
+	// E2EProcessingLatencyPercentiles are those of the time from publish to FIN that
+	// /stats and statsd tell; without any, nothing is measured.
+	E2EProcessingLatencyPercentiles []float64     `flag:"e2e-processing-latency-percentile" cfg:"e2e_processing_latency_percentiles" group:"Statistics" usage:"percentile of the time from publish to FIN to keep, (0,1] (may be given several times, or with commas)"`
+	E2EProcessingLatencyWindowTime  time.Duration `flag:"e2e-processing-latency-window-time" group:"Statistics" usage:"how far back those percentiles look"`
+
+	// StatsdAddress is where statistics go over UDP every StatsdInterval, "" for
+	// nowhere. In StatsdPrefix, %s stands for the broadcast address and HTTP port.
+	StatsdAddress          string        `flag:"statsd-address" group:"Statistics" usage:"<addr>:<port> of a statsd to push statistics to over UDP"`
+	StatsdPrefix           string        `flag:"statsd-prefix" group:"Statistics" usage:"text before each name there; %s for host and port"`
+	StatsdInterval         time.Duration `flag:"statsd-interval" group:"Statistics" usage:"time between pushes"`
+	StatsdMemStats         bool          `flag:"statsd-mem-stats" group:"Statistics" usage:"push memory statistics too"`
+	StatsdUDPPacketSize    int           `flag:"statsd-udp-packet-size" group:"Statistics" usage:"largest packet in bytes; 0 for 4096"`
+	StatsdExcludeEphemeral bool          `flag:"statsd-exclude-ephemeral" group:"Statistics" usage:"push nothing of ephemeral topics and channels"`
+
+	// MetricsMaxTopics is how many topics, with their channels, /metrics tells about,
+	// 0 for all. nsqd_metrics_omitted_topics says how many it leaves out.
+	MetricsMaxTopics int `flag:"metrics-max-topics" live:"yes" group:"Statistics" usage:"topics with metrics of their own in /metrics; 0 for all"`
+
 	// TLSCert and TLSKey are read when the daemon starts. Either switches TLS on;
 	// both are needed.
 	TLSCert string `flag:"tls-cert" group:"TLS and compression" usage:"path to a certificate file (PEM)"`
@@ -127,6 +159,12 @@ type Options struct {
 	QueueScanSelectionCount int  `flag:"queue-scan-selection-count" group:"Deprecated" usage:"no effect: deadlines are kept exactly"`
 }
 
+// The values of Options.SIGTERM.
+const (
+	SIGTERMStop  = "stop"
+	SIGTERMDrain = "drain"
+)
+
 // NewOptions returns the defaults.
 func NewOptions() *Options {
 	hostname, err := os.Hostname()
@@ -137,6 +175,10 @@ func NewOptions() *Options {
 		ID:              defaultID(hostname),
 		ShutdownTimeout: time.Minute,
 		Options:         logging.Options{LogLevel: logging.LevelInfo, LogPrefix: "[nsqd] "},
+
+		SIGTERM:      SIGTERMStop,
+		DrainGrace:   5 * time.Second,
+		DrainTimeout: time.Minute,
 
 		TCPAddress:       "0.0.0.0:4150",
 		HTTPAddress:      "0.0.0.0:4151",
@@ -174,6 +216,16 @@ func NewOptions() *Options {
 		MinOutputBufferTimeout: 25 * time.Millisecond,
 		OutputBufferTimeout:    250 * time.Millisecond,
 
+		E2EProcessingLatencyPercentiles: []float64{}, // as in a file that says [], so that a reload sees no change
+		E2EProcessingLatencyWindowTime:  10 * time.Minute,
+
+		StatsdPrefix:        "nsq.%s",
+		StatsdInterval:      time.Minute,
+		StatsdMemStats:      true,
+		StatsdUDPPacketSize: 508,
+
+		MetricsMaxTopics: 10000,
+
 		TLSMinVersion:   defaultTLSVersion,
 		Deflate:         true,
 		MaxDeflateLevel: 6,
@@ -206,6 +258,12 @@ func (o *Options) validateRest() error {
 	if m := o.AuthHTTPRequestMethod; !strings.EqualFold(m, "get") && !strings.EqualFold(m, "post") {
 		return errors.New("--auth-http-request-method must be post or get")
 	}
+	if err := o.validateStatistics(); err != nil {
+		return err
+	}
+	if o.SIGTERM != SIGTERMStop && o.SIGTERM != SIGTERMDrain {
+		return fmt.Errorf("--sigterm is %q, must be %s or %s", o.SIGTERM, SIGTERMStop, SIGTERMDrain)
+	}
 	for _, c := range []struct {
 		flag             string
 		value, low, high int64
@@ -218,6 +276,8 @@ func (o *Options) validateRest() error {
 		{"max-rdy-count", o.MaxRdyCount, 0, math.MaxInt32},
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
 		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
+		{"metrics-max-topics", int64(o.MetricsMaxTopics), 0, math.MaxInt32},
+		{"statsd-udp-packet-size", int64(o.StatsdUDPPacketSize), 0, 65507},
 		{"max-http-connections", int64(o.MaxHTTPConnections), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},
@@ -255,8 +315,17 @@ func (o *Options) validateRest() error {
 	if o.TCPAddress == "" {
 		return errors.New("--tcp-address is empty, must be <addr>:<port> or a path")
 	}
-	if o.ShutdownTimeout < 0 {
-		return fmt.Errorf("--shutdown-timeout is %v, must not be negative", o.ShutdownTimeout)
+	for _, c := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"shutdown-timeout", o.ShutdownTimeout},
+		{"drain-grace", o.DrainGrace},
+		{"drain-timeout", o.DrainTimeout},
+	} {
+		if c.value < 0 {
+			return fmt.Errorf("--%s is %v, must not be negative", c.flag, c.value)
+		}
 	}
 	if o.MaxReqTimeout > maxDelay {
 		return fmt.Errorf("--max-req-timeout is %v, must be at most %v", o.MaxReqTimeout, maxDelay)
@@ -296,6 +365,23 @@ func (o *Options) Doubts() []string {
 		}
 	}
 	return doubts
+}
+
+// validateStatistics looks only at what is switched on: values that have no effect
+// have always been accepted.
+func (o *Options) validateStatistics() error {
+	for _, p := range o.E2EProcessingLatencyPercentiles {
+		if !(p > 0 && p <= 1) { // nor a number that is none
+			return fmt.Errorf("invalid E2E processing latency percentile: %v", p)
+		}
+	}
+	if len(o.E2EProcessingLatencyPercentiles) > 0 && o.E2EProcessingLatencyWindowTime <= 0 {
+		return fmt.Errorf("--e2e-processing-latency-window-time is %v, must be above 0", o.E2EProcessingLatencyWindowTime)
+	}
+	if o.StatsdAddress != "" && o.StatsdInterval <= 0 {
+		return fmt.Errorf("--statsd-interval is %v, must be above 0", o.StatsdInterval)
+	}
+	return nil
 }
 
 func (o *Options) logger() *slog.Logger {

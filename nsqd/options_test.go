@@ -55,6 +55,14 @@ func TestFlags(t *testing.T) {
 		{"min-output-buffer-timeout", "", "25ms"},
 		{"output-buffer-timeout", "", "250ms"},
 		{"max-channel-consumers", "", "0"},
+		{"statsd-address", "", ""},
+		{"statsd-prefix", "", "nsq.%s"},
+		{"statsd-interval", "", "1m0s"},
+		{"statsd-mem-stats", "", "true"},
+		{"statsd-udp-packet-size", "", "508"},
+		{"statsd-exclude-ephemeral", "", "false"},
+		{"e2e-processing-latency-percentile", "e2e_processing_latency_percentiles", ""},
+		{"e2e-processing-latency-window-time", "", "10m0s"},
 		{"tls-cert", "", ""},
 		{"tls-key", "", ""},
 		{"tls-client-auth-policy", "", ""},
@@ -110,6 +118,10 @@ func TestOptionRanges(t *testing.T) {
 		"ID":                  {0, 1023},
 		"MaxDeflateLevel":     {1, 9},
 		"ShutdownTimeout":     {0, math.MaxInt64},
+		"DrainGrace":          {0, math.MaxInt64},
+		"DrainTimeout":        {0, math.MaxInt64},
+		"MetricsMaxTopics":    {0, math.MaxInt32},
+		"StatsdUDPPacketSize": {0, 65507},
 		"MaxReqTimeout":       {1, int64(maxDelay)},
 	}
 	for _, duration := range []string{"SyncTimeout", "MagicTimeout", "MsgTimeout", "MaxMsgTimeout", "MaxHeartbeatInterval", "MaxOutputBufferTimeout",
@@ -136,8 +148,10 @@ func TestOptionRanges(t *testing.T) {
 			}
 		}
 	}
-	// No number is without its range, but those without effect.
-	free := []string{"LogLevel", "LogFormat", "HTTPAccessLog", "QueueScanWorkerPoolMax", "QueueScanSelectionCount", "TLSRequired"}
+	// No number is without its range, but those without effect, and those that
+	// TestStatisticsOptions looks at.
+	free := []string{"LogLevel", "LogFormat", "HTTPAccessLog", "QueueScanWorkerPoolMax", "QueueScanSelectionCount", "TLSRequired",
+		"E2EProcessingLatencyWindowTime", "StatsdInterval"}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Options]()) {
 		_, hasFlag := f.Tag.Lookup("flag")
 		if _, known := inRange[f.Name]; hasFlag && f.Type.Kind() >= reflect.Int && f.Type.Kind() <= reflect.Int64 && !known && !slices.Contains(free, f.Name) {
@@ -153,6 +167,7 @@ func TestOtherBadOptions(t *testing.T) {
 	}{
 		{func(o *Options) { o.TCPAddress = "" }, `^--tcp-address is empty, must be <addr>:<port> or a path$`},
 		{func(o *Options) { o.NSQLookupdTCPAddresses = []string{"a:1", "b"} }, `^--lookupd-tcp-address is "b", must be <addr>:<port>$`},
+		{func(o *Options) { o.SIGTERM = "die" }, `^--sigterm is "die", must be stop or drain$`},
 		{func(o *Options) { o.AuthHTTPRequestMethod = "put" }, `^--auth-http-request-method must be post or get$`},
 		{func(o *Options) { o.AdminClientCerts = []string{"*"} }, `^--http-admin-client-cert needs --tls-root-ca-file$`},
 		{func(o *Options) { o.AdminTokenFile = "/none" }, `^--http-admin-token-file: open /none: no such file`},

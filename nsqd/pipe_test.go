@@ -15,12 +15,14 @@ import (
 // and a minute costs nothing.
 type bubble struct {
 	*NSQD
-	t    *testing.T
-	stop func() error
+	t     *testing.T
+	stop  func() error
+	ended chan struct{} // closed when Run has returned
 }
 
-// startBubble runs a daemon with a data directory of its own, or of opts.
-func startBubble(t *testing.T, configure func(*Options)) *bubble {
+// startBubble runs a daemon with a data directory of its own, or of opts, after
+// prepare has seen it.
+func startBubble(t *testing.T, configure func(*Options), prepare ...func(*NSQD)) *bubble {
 	t.Helper()
 	opts := NewOptions()
 	opts.DataPath = t.TempDir()
@@ -31,11 +33,17 @@ func startBubble(t *testing.T, configure func(*Options)) *bubble {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range prepare {
+		p(n)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
+	b := &bubble{NSQD: n, t: t, ended: make(chan struct{})}
+	go func() {
+		defer close(b.ended)
+		done <- n.Run(ctx)
+	}()
 	synctest.Wait() // what was stored is loaded
-	b := &bubble{NSQD: n, t: t}
 	b.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-done

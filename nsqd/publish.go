@@ -163,6 +163,9 @@ func (c *conn) putRun(entries []entry) (int, error) {
 // put hands entries to the run's topic, which takes all or none. A topic that was
 // deleted since the last run is created anew.
 func (c *conn) put(entries []entry) error {
+	if c.svc.refusing.Load() {
+		return errDraining // before a topic comes into being
+	}
 	r := &c.run
 	if r.topic == nil || r.topic.closing.Load() {
 		t, err := c.svc.topic(r.name)

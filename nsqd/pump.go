@@ -401,6 +401,11 @@ func (p *pump) send(entries []entry) error {
 		p.sub.channel.duplicates.Add(uint64(n))
 	}
 	p.sub.channel.queue.finish(&p.scratch.dropped)
+	if p.sub.channel.closing.Load() {
+		// Being deleted, the channel may have dropped what was in flight just before.
+		p.sub.channel.queue.finishAll(p.sub.inFlight.drain())
+		return nil
+	}
 	p.messages.Add(uint64(len(entries)))
 	return p.out.deliver(entries)
 }

@@ -81,8 +81,8 @@ type queue struct {
 	discarded atomic.Uint64 // messages dropped: emptied, or too many for an ephemeral queue
 
 	disk    atomic.Pointer[backend]
-	opening sync.Mutex // held while the backend is opened, so that it is opened once
-	deleted bool       // guarded by opening: it is not opened any more
+	opening sync.Mutex  // held while the backend is opened, so that it is opened once
+	deleted atomic.Bool // written with opening held: it is not opened any more
 	// diskNanos is about when the next record was published.
 	diskNanos atomic.Int64
 
@@ -160,7 +160,18 @@ func (q *queue) put(entries []entry) error {
 
 // keep queues entries that were accepted before and must not get lost: what
 // cannot be stored stays in memory for now. It reports whether all is stored.
-func (q *queue) keep(entries []entry) bool { return q.keepRest(q.remember(entries)) }
+func (q *queue) keep(entries []entry) bool {
+	defer q.dropLate()
+	return q.keepRest(q.remember(entries))
+}
+
+// dropLate drops what has come into memory while the queue was deleted: somebody
+// may wait for its records.
+func (q *queue) dropLate() {
+	if q.deleted.Load() {
+		q.dropMemory()
+	}
+}
 
 // keepRest is keep for what has found memory full.
 func (q *queue) keepRest(entries []entry) bool {
@@ -277,7 +288,7 @@ func (q *queue) openDisk() (backend, error) {
 	if d := q.disk.Load(); d != nil {
 		return *d, nil
 	}
-	if q.deleted {
+	if q.deleted.Load() {
 		return nil, errExiting
 	}
 	d, err := q.storage.open(q.name, q.handDisk)
@@ -499,7 +510,7 @@ func (q *queue) closeMemory() error {
 // delete drops all messages and removes the files.
 func (q *queue) delete() error {
 	q.opening.Lock()
-	q.deleted = true
+	q.deleted.Store(true)
 	q.opening.Unlock()
 	q.stopMoving()
 	q.dropMemory()

@@ -203,6 +203,7 @@ func (c *Channel) borrow(entries []entry, cause error) {
 	if len(deferred) > 0 {
 		c.deferred.add(deferred)
 	}
+	defer c.queue.dropLate()
 	if rest = c.queue.remember(rest); len(rest) > 0 {
 		c.queue.holdBeyond(rest, cause)
 		return

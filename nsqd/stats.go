@@ -21,7 +21,8 @@ type stats struct {
 	StartTime int64         `json:"start_time"` // seconds since 1970
 	Topics    []topicStats  `json:"topics"`     // nil where a topic was asked for that is not there
 	Memory    *memoryStats  `json:"memory,omitempty"`
-	Producers []clientStats `json:"producers"` // nil for none
+	Producers []clientStats `json:"producers"`       // nil for none
+	Drain     *drainStatus  `json:"drain,omitempty"` // nil while none is under way
 }
 
 // topicStats is one topic: what waits in the topic itself, and its channels.
@@ -36,6 +37,8 @@ type topicStats struct {
 	Paused       bool           `json:"paused"`
 	Latency      latencyStats   `json:"e2e_processing_latency"`
 	damageStats
+
+	of *Topic
 }
 
 // channelStats is one channel of a topic.
@@ -54,6 +57,8 @@ type channelStats struct {
 	Paused      bool          `json:"paused"`
 	Latency     latencyStats  `json:"e2e_processing_latency"`
 	damageStats
+
+	of *Channel
 }
 
 // damageStats is what was found damaged in the queue's files since the process
@@ -63,6 +68,12 @@ type damageStats struct {
 	DamagedRecords int64 `json:"disk_damaged_records,omitempty"` // places, of one or more records each
 	DamagedBytes   int64 `json:"disk_damaged_bytes,omitempty"`   // at those places
 	DamagedFiles   int64 `json:"disk_damaged_files,omitempty"`   // missing, cut short or unreadable as a whole
+}
+
+func (d *damageStats) add(other damageStats) {
+	d.DamagedRecords += other.DamagedRecords
+	d.DamagedBytes += other.DamagedBytes
+	d.DamagedFiles += other.DamagedFiles
 }
 
 func (q *queue) damageStats() damageStats {
@@ -149,12 +160,17 @@ type statsFilter struct {
 	channel string // only this one, and only topics that have it; "" for all
 	clients bool
 	memory  bool
+	latency bool // percentiles, which take a while
 }
 
 // stats gathers what f asks for. Topics, channels and clients are in a stable
 // order. No lock is held for longer than it takes to copy a list.
 func (n *NSQD) stats(f statsFilter) *stats {
 	s := &stats{Version: version.Number, Health: n.health.String(), StartTime: n.started.Unix()}
+	if !n.drain.started().IsZero() {
+		status := n.drain.status()
+		s.Drain = &status
+	}
 	if f.memory {
 		s.Memory = readMemory()
 	}
@@ -194,14 +210,27 @@ func (t *Topic) stats(f statsFilter) (s topicStats, ok bool) {
 		Messages: t.messages.Load(),
 		Bytes:    t.bytes.Load(),
 		Paused:   t.isPaused(),
+		of:       t,
 
 		damageStats: t.queue.damageStats(),
+	}
+	if f.latency && t.env.latencyWindow > 0 {
+		s.Latency = t.latencyStats()
 	}
 	s.Depth, s.BackendDepth = t.queue.depths()
 	for _, c := range channels {
 		s.Channels = append(s.Channels, c.stats(f))
 	}
 	return s, true
+}
+
+// latencyStats is the latency of all channels together; nothing without any.
+func (t *Topic) latencyStats() latencyStats {
+	channels := t.channelList()
+	if len(channels) == 0 {
+		return latencyStats{}
+	}
+	return latencies(t.env.quantiles, channels...)
 }
 
 func (c *Channel) stats(f statsFilter) channelStats {
@@ -220,7 +249,11 @@ func (c *Channel) stats(f statsFilter) channelStats {
 		Timeouts:    c.timeouts.Load(),
 		ClientCount: len(consumers),
 		Paused:      c.paused.Load(),
+		of:          c,
 		damageStats: c.queue.damageStats(),
+	}
+	if f.latency && c.latency != nil {
+		s.Latency = latencies(c.env.quantiles, c)
 	}
 	s.Depth, s.BackendDepth = c.queue.depths()
 	if f.clients {

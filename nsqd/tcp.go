@@ -18,6 +18,8 @@ type connSet struct {
 	closed bool // no client may join any more
 	conns  map[net.Conn]*conn
 	active sync.WaitGroup // their goroutines
+
+	accepted, refused uint64 // so far
 }
 
 // join runs serve for a new connection on a goroutine of its own, unless the set
@@ -25,9 +27,14 @@ type connSet struct {
 func (s *connSet) join(c net.Conn, limit int, serve func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || limit > 0 && len(s.conns) >= limit {
+	if s.closed {
 		return false
 	}
+	if limit > 0 && len(s.conns) >= limit {
+		s.refused++
+		return false
+	}
+	s.accepted++
 	if s.conns == nil {
 		s.conns = make(map[net.Conn]*conn)
 	}
@@ -46,6 +53,14 @@ func (s *connSet) identify(c net.Conn, client *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = client
+}
+
+// counts returns how many connections there are, and how many have been accepted
+// and refused so far.
+func (s *connSet) counts() (open int, accepted, refused uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns), s.accepted, s.refused
 }
 
 // clients returns those who have chosen the protocol.

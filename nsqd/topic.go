@@ -25,6 +25,9 @@ type env struct {
 	memQueueSize int
 	topology     *topology // nil without the experiment
 
+	latencyWindow time.Duration // of which latencies are kept; 0 for none
+	quantiles     []float64     // of latencies, each in (0,1]
+
 	// changed is told when a topic or a channel of it (channel != "") has come
 	// into being or has gone, in that order for each name.
 	changed func(topic, channel string, exists bool)
@@ -242,6 +245,13 @@ func (t *Topic) pause(paused bool) bool {
 	t.paused = paused
 	t.reflowLocked()
 	return changed
+}
+
+// isMoving reports whether the pump is running.
+func (t *Topic) isMoving() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pumping
 }
 
 func (t *Topic) isPaused() bool {

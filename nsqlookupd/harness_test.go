@@ -83,7 +83,9 @@ func start(t *testing.T, change ...func(*nsqlookupd.Options)) *daemon {
 	if d.l, err = nsqlookupd.New(opts); err != nil {
 		t.Fatal(err)
 	}
-	d.base = "http://" + d.l.HTTPAddr().String()
+	if addr := d.l.HTTPAddr(); addr != nil {
+		d.base = "http://" + addr.String()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.l.Run(ctx) }()
@@ -235,7 +237,7 @@ func (c *client) wantEnd() {
 
 func (c *client) closeWrite() {
 	c.t.Helper()
-	if err := c.conn.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := c.conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,12 +20,11 @@ import (
 type httpServer struct {
 	registry *registry
 	log      *slog.Logger
-	inactive time.Duration // Options.InactiveProducerTimeout
-	lifetime time.Duration // Options.TombstoneLifetime
 }
 
+// newHTTPAPI returns the routes that need the registry alone.
 func newHTTPAPI(reg *registry, opts *Options, guard *httpapi.Guard, log *slog.Logger) *httpapi.API {
-	s := &httpServer{registry: reg, log: log, inactive: opts.InactiveProducerTimeout, lifetime: opts.TombstoneLifetime}
+	s := &httpServer{registry: reg, log: log}
 	api := httpapi.New(httpapi.Config{Guard: guard, AccessLog: func() httpapi.AccessLog { return opts.HTTPAccessLog }, Log: log})
 	api.Handle(http.MethodGet, "/ping", ping, httpapi.Plain)
 	api.Handle(http.MethodGet, "/info", info)
@@ -59,7 +59,7 @@ func (s *httpServer) lookup(_ http.ResponseWriter, r *http.Request, _ httprouter
 	if err != nil {
 		return nil, err
 	}
-	channels, producers, ok := s.registry.lookup(topicName, time.Now().UnixNano(), s.inactive, s.lifetime)
+	channels, producers, ok := s.registry.lookup(topicName)
 	if !ok {
 		return nil, httpapi.Error{Status: http.StatusNotFound, Text: "TOPIC_NOT_FOUND"}
 	}
@@ -78,8 +78,11 @@ func (s *httpServer) lookup(_ http.ResponseWriter, r *http.Request, _ httprouter
 
 func (s *httpServer) topics(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
 	return httpapi.AppendJSON(func(b []byte) []byte {
-		b = appendNames(append(b, `{"topics":`...), s.registry.topicNames())
-		return append(b, '}')
+		b = append(b, `{"topics":[`...)
+		for i, t := range s.registry.sortedTopics() {
+			b = appendName(b, i, t.name)
+		}
+		return append(b, "]}"...)
 	}), nil
 }
 
@@ -96,10 +99,14 @@ func (s *httpServer) channels(_ http.ResponseWriter, r *http.Request, _ httprout
 }
 
 func (s *httpServer) nodes(http.ResponseWriter, *http.Request, httprouter.Params) (any, error) {
+	list := s.registry.nodes()
 	return httpapi.AppendJSON(func(b []byte) []byte {
+		// Megabytes that grow step by step would be copied several times.
+		const around, perName, perNode = 64, len(`"",false,`), 512
+		b = slices.Grow(b, around+list.nameBytes+perName*list.names+perNode*len(list.producers))
 		b = append(b, `{"producers":[`...)
 		first := true
-		for p, topics := range s.registry.nodes(time.Now().UnixNano(), s.inactive, s.lifetime) {
+		for p, topics := range list.all() {
 			if !first {
 				b = append(b, ',')
 			}
@@ -167,8 +174,10 @@ func (s *httpServer) createTopic(_ http.ResponseWriter, r *http.Request, _ httpr
 	if !protocol.IsValidTopicName(topicName) {
 		return nil, badRequest("INVALID_ARG_TOPIC")
 	}
+	if err := s.registry.createTopic(topicName); err != nil {
+		return nil, full()
+	}
 	s.log.Info("DB: adding topic(" + topicName + ")")
-	s.registry.createTopic(topicName)
 	return nil, nil
 }
 
@@ -183,6 +192,8 @@ func (s *httpServer) deleteTopic(_ http.ResponseWriter, r *http.Request, _ httpr
 	}
 	if existed {
 		s.log.Info("DB: removing topic(" + topicName + ")")
+	} else {
+		s.log.Warn("no topic(" + topicName + ") to remove")
 	}
 	return nil, nil
 }
@@ -197,7 +208,10 @@ func (s *httpServer) tombstone(_ http.ResponseWriter, r *http.Request, _ httprou
 		return nil, badRequest("MISSING_ARG_NODE")
 	}
 	s.log.Info("DB: setting tombstone for producer@" + node + " of topic(" + topicName + ")")
-	s.registry.tombstone(topicName, node, time.Now().UnixNano())
+	if s.registry.tombstone(topicName, node) == 0 {
+		// The answer is 200 all the same: tools send it to every nsqlookupd.
+		s.log.Warn("no producer@" + node + " of topic(" + topicName + ") to set a tombstone for")
+	}
 	return nil, nil
 }
 
@@ -206,8 +220,10 @@ func (s *httpServer) createChannel(_ http.ResponseWriter, r *http.Request, _ htt
 	if err != nil {
 		return nil, err
 	}
+	if err := s.registry.createChannel(topicName, channelName); err != nil {
+		return nil, full()
+	}
 	s.log.Info("DB: adding channel(" + channelName + ") in topic(" + topicName + ")")
-	s.registry.createChannel(topicName, channelName)
 	return nil, nil
 }
 
@@ -254,6 +270,11 @@ func topicChannelParams(r *http.Request) (topicName, channelName string, err err
 		return "", "", badRequest("INVALID_ARG_CHANNEL")
 	}
 	return topicName, channelName, nil
+}
+
+// full is the answer to an order for which there is no room.
+func full() error {
+	return httpapi.Error{Status: http.StatusServiceUnavailable, Text: "TOO_MANY_REGISTRATIONS"}
 }
 
 func badRequest(text string) error {

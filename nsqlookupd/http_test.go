@@ -132,7 +132,6 @@ func TestParameters(t *testing.T) {
 		{"HEAD", "/ping", "405 "},
 		{"GET", "/stats", notFound},
 		{"GET", "/config/log_level", notFound},
-		{"GET", "/metrics", notFound},
 		{"POST", "/create_topic?topic=t", notFound},
 		{"GET", "/", notFound},
 	} {
@@ -158,6 +157,9 @@ func TestRouting(t *testing.T) {
 		{"GET", "/debug/pprof", 200, "", ""},
 		{"GET", "/debug/pprof/", 200, "", ""},
 		{"GET", "/debug/pprof/cmdline", 200, "", ""},
+		{"GET", "/debug/pprof/allocs", 200, "", ""},
+		{"GET", "/debug/pprof/mutex", 200, "", ""},
+		{"GET", "/debug/pprof/trace?seconds=0.01", 200, "", ""},
 	} {
 		req, err := http.NewRequest(tt.method, d.base+tt.path, nil)
 		if err != nil {
@@ -312,6 +314,26 @@ func TestInactive(t *testing.T) {
 		}
 	}
 	t.Errorf("PING does not revive: %s", d.get("/lookup?topic=lb"))
+}
+
+// TestTimeoutsThatHide: no value is refused. One that is not above 0 hides every
+// nsqd, or makes tombstones ineffective.
+func TestTimeoutsThatHide(t *testing.T) {
+	for _, timeout := range []time.Duration{0, -time.Second} {
+		d := start(t, func(o *nsqlookupd.Options) { o.InactiveProducerTimeout = timeout })
+		s := d.identified()
+		s.do("REGISTER t", "PING")
+		if got := d.get("/lookup?topic=t") + d.get("/nodes"); got != `200 {"channels":[],"producers":[]}200 {"producers":[]}` {
+			t.Errorf("--inactive-producer-timeout=%s: %s", timeout, got)
+		}
+		d = start(t, func(o *nsqlookupd.Options) { o.TombstoneLifetime = timeout })
+		s = d.identified()
+		s.do("REGISTER t")
+		d.post("/topic/tombstone?topic=t&node=h:2")
+		if got := d.get("/lookup?topic=t"); got != `200 {"channels":[],"producers":[`+producer(s)+`]}` {
+			t.Errorf("--tombstone-lifetime=%s: %s", timeout, got)
+		}
+	}
 }
 
 func TestTombstoneLifetime(t *testing.T) {

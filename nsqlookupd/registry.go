@@ -1,13 +1,10 @@
 package nsqlookupd
 
 import (
-	"cmp"
-	"encoding/json"
-	"fmt"
-	"iter"
-	"maps"
+	"errors"
+	"hash/maphash"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,87 +19,93 @@ import (
 //
 // Topics and channels stay when their last producer goes, except ephemeral
 // ones, which go with it. Source of the rules: nsqlookupd spec, section 5.
-// Methods may overlap.
+// Methods may overlap, but for those that take a producer: they are called by
+// the goroutine of its connection.
 type registry struct {
-	// mu guards everything below but what a type marks otherwise. Queries hold
-	// it to copy pointers and names and render after letting go of it.
+	registryConfig
+	seed   maphash.Seed // set once
+	shards [shardCount]shard
+
+	// Topics and channels there are, against maxKeys.
+	keys atomic.Int64
+
+	// changes counts the comings and goings of topics; sorted is the last list
+	// made of them, see sortedTopics.
+	changes atomic.Int64
+	sorted  atomic.Pointer[topicList]
+
 	mu        sync.RWMutex
 	producers []*producer // in the order of compareProducers
-	topics    map[string]*topic
-	names     []string // sorted names of the topics; nil after a change
-	changes   int      // counts what sets names to nil
-	lastSeq   uint64   // the highest producer.seq given out
+	lastSeq   uint64      // the highest producer.seq given out
+	slots     uint32      // how many values of producer.slot have been given out
+	freeSlots []uint32    // those of them that are free again
 }
 
-// A producer is one identified connection of an nsqd. Two connections that
-// announce the same address are two producers.
-type producer struct {
-	identity                // set once
-	id         string       // set once: remote ip:port
-	json       []byte       // set once: the object of /lookup without its closing brace
-	seq        uint64       // set once, by registry.add
-	lastUpdate atomic.Int64 // unix nanoseconds of IDENTIFY or the last PING
+// A registryConfig is what the registry takes from the options.
+type registryConfig struct {
+	inactive time.Duration // Options.InactiveProducerTimeout
+	lifetime time.Duration // Options.TombstoneLifetime
 
-	// Guarded by registry.mu.
-	topics   []*topic   // where topic.producers has this producer, in no order
-	channels []*channel // where channel.producers has this producer, in no order
+	maxKeys        int // Options.MaxRegistrations
+	maxPerProducer int // Options.MaxRegistrationsPerConnection
+
+	now func() int64 // unix nanoseconds
 }
 
-// identity is what an nsqd says of itself in IDENTIFY.
-type identity struct {
-	Hostname         string `json:"hostname"`
-	BroadcastAddress string `json:"broadcast_address"`
-	TCPPort          int    `json:"tcp_port"`
-	HTTPPort         int    `json:"http_port"`
-	Version          string `json:"version"`
-	TopologyZone     string `json:"topology_zone"`
-	TopologyRegion   string `json:"topology_region"`
+// A shard is the topics whose names have the same hash, so that what goes on in
+// one topic seldom waits for another.
+type shard struct {
+	mu     sync.RWMutex // guards the topics too
+	topics map[string]*topic
+	_      [64]byte // neighbours are locked by other processors
 }
 
-func newRegistry() *registry {
-	return &registry{topics: map[string]*topic{}}
-}
+const shardCount = 64
 
-// newProducer returns a producer that is in no registry yet. now is in unix
-// nanoseconds.
-func newProducer(id string, who identity, now int64) *producer {
-	object, err := json.Marshal(struct {
-		RemoteAddress string `json:"remote_address"`
-		identity
-	}{id, who})
-	if err != nil {
-		panic(err) // strings and numbers always have a JSON form
+// What register says of a limit that is reached.
+var (
+	errRegistryFull = errors.New("nsqlookupd holds too many topics and channels")
+	errProducerFull = errors.New("too many registrations on this connection")
+)
+
+// newRegistry returns an empty registry. Limits that are not above 0 do not
+// limit.
+func newRegistry(config registryConfig) *registry {
+	if config.maxKeys <= 0 {
+		config.maxKeys = math.MaxInt
 	}
-	p := &producer{identity: who, id: id, json: slices.Clip(object[:len(object)-1])}
-	p.lastUpdate.Store(now)
-	return p
-}
-
-// compareProducers orders producers so that lists look the same each time and,
-// but for several connections of one nsqd, on every nsqlookupd.
-func compareProducers(a, b *producer) int {
-	if a == b {
-		return 0
+	if config.maxPerProducer <= 0 {
+		config.maxPerProducer = math.MaxInt
 	}
-	return cmp.Or(
-		strings.Compare(a.BroadcastAddress, b.BroadcastAddress),
-		cmp.Compare(a.TCPPort, b.TCPPort),
-		cmp.Compare(a.HTTPPort, b.HTTPPort),
-		cmp.Compare(a.seq, b.seq), // not the id: a new connection may have it before the old one is cleaned up
-	)
+	r := &registry{registryConfig: config, seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		r.shards[i].topics = map[string]*topic{}
+	}
+	return r
 }
 
-// isActive reports whether the producer gave a sign of life within timeout.
-func (p *producer) isActive(now int64, timeout time.Duration) bool {
-	return now-p.lastUpdate.Load() <= int64(timeout)
+// shard returns where the topic is, or would be.
+func (r *registry) shard(topicName string) *shard {
+	return &r.shards[maphash.String(r.seed, topicName)%shardCount]
 }
 
-// isNode reports whether node, "<broadcast address>:<HTTP port>", names the
-// producer. Tools put an IPv6 address in brackets, which upstream's form lacks;
-// both are understood.
-func (p *producer) isNode(node string) bool {
-	host, ok := strings.CutSuffix(node, ":"+strconv.Itoa(p.HTTPPort))
-	return ok && (host == p.BroadcastAddress || host == "["+p.BroadcastAddress+"]")
+// reserve counts n topics and channels to come, unless there were too many then.
+func (r *registry) reserve(n int) bool {
+	if n == 0 {
+		return true
+	}
+	if r.keys.Add(int64(n)) > int64(r.maxKeys) {
+		r.release(n)
+		return false
+	}
+	return true
+}
+
+// release counts n topics and channels that are gone.
+func (r *registry) release(n int) {
+	if n != 0 {
+		r.keys.Add(-int64(n))
+	}
 }
 
 // add makes the producer a node. It comes before all other calls for it.
@@ -111,137 +114,201 @@ func (r *registry) add(p *producer) {
 	defer r.mu.Unlock()
 	r.lastSeq++
 	p.seq = r.lastSeq
+	if last := len(r.freeSlots) - 1; last >= 0 {
+		p.slot = r.freeSlots[last]
+		r.freeSlots = r.freeSlots[:last]
+	} else {
+		p.slot = r.slots
+		r.slots++
+	}
 	r.producers, _ = insertProducer(r.producers, p)
 }
 
-// register enters the producer under the topic and, unless channel is "", under
-// the channel. It reports what was not there before. A tombstone stays.
-func (r *registry) register(p *producer, topicName, channelName string) (newInTopic, newInChannel bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topicLocked(topicName)
-	if t.producers, newInTopic = insertProducer(t.producers, p); newInTopic {
-		p.topics = append(p.topics, t)
+// register enters the producer under the topic and, unless channel is empty, under
+// the channel. It reports what was not there before. A tombstone stays. The error
+// is errRegistryFull or errProducerFull; nothing has changed then. The names are
+// not kept: most are known, and cost no memory then.
+func (r *registry) register(p *producer, topicName, channelName []byte) (newInTopic, newInChannel bool, err error) {
+	s := &r.shards[maphash.Bytes(r.seed, topicName)%shardCount]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[string(topicName)]
+	newTopic := t == nil
+	if newTopic {
+		t = &topic{name: string(topicName), shard: s}
 	}
-	if channelName == "" {
-		return newInTopic, false
+	place, there := slices.BinarySearchFunc(t.producers, p, compareProducers)
+	newInTopic = !there
+	newChannel := false
+	if len(channelName) > 0 {
+		i, ok := findChannel(t, channelName)
+		newChannel = !ok
+		newInChannel = newChannel || !t.channels[i].has(p)
 	}
-	c := t.channel(channelName)
-	if c.producers, newInChannel = insertProducer(c.producers, p); newInChannel {
-		p.channels = append(p.channels, c)
+	if !newInTopic && !newInChannel {
+		return false, false, nil
 	}
-	return newInTopic, newInChannel
+	keys := count(newTopic) + count(newChannel)
+	if !r.reserve(keys) {
+		return false, false, errRegistryFull
+	}
+	if !p.enter(t, count(newInTopic), count(newInChannel), r.maxPerProducer) {
+		r.release(keys)
+		return false, false, errProducerFull
+	}
+	if newTopic {
+		r.addLocked(t)
+	}
+	if newInTopic {
+		t.producers = slices.Insert(t.producers, place, p)
+		if len(t.departed) > 0 {
+			t.restoreTombstone(p, r.now(), int64(r.lifetime))
+		}
+	}
+	if newInChannel {
+		addChannel(t, channelName).add(p)
+	}
+	return newInTopic, newInChannel, nil
+}
+
+// count is 1 for what is so and 0 for what is not, to count by adding.
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // unregisterChannel takes the producer out of the channel and reports whether
 // it was there.
 func (r *registry) unregisterChannel(p *producer, topicName, channelName string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topics[topicName]
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
 	if t == nil {
 		return false
 	}
-	c := t.existingChannel(channelName)
-	if c == nil || !c.remove(p) {
+	i, ok := findChannel(t, channelName)
+	if !ok || !t.channels[i].remove(p) {
 		return false
 	}
-	p.channels = drop(p.channels, c)
+	if t.channels[i].isOver() {
+		t.channels = slices.Delete(t.channels, i, i+1)
+		r.release(1)
+	}
+	p.leave(nil, 1)
 	return true
 }
 
 // unregisterTopic takes the producer out of the topic and all its channels. It
 // returns the names of those channels and whether it was in the topic.
 func (r *registry) unregisterTopic(p *producer, topicName string) (channels []string, wasInTopic bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topics[topicName]
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
 	if t == nil {
 		return nil, false
 	}
-	for _, c := range slices.Clone(t.channels) { // remove may take c out of t.channels
-		if c.remove(p) {
-			p.channels = drop(p.channels, c)
-			channels = append(channels, c.name)
-		}
-	}
-	if !r.removeLocked(t, p) {
-		return channels, false
-	}
-	p.topics = drop(p.topics, t)
-	return channels, true
+	was, gone := t.leaveChannels(p, func(name string) { channels = append(channels, name) })
+	r.release(gone)
+	wasInTopic = r.removeLocked(t, p)
+	p.leave(t, was)
+	return channels, wasInTopic
 }
-
-// removalBatch is how many registrations of a producer are removed before other
-// users of the registry get their turn.
-const removalBatch = 256
 
 // disconnect removes the producer and all its registrations. If log is not nil,
 // it is called for each of them, with no lock held.
 func (r *registry) disconnect(p *producer, log func(topicName, channelName string)) {
 	r.mu.Lock()
-	if i, ok := slices.BinarySearchFunc(r.producers, p, compareProducers); ok {
-		r.producers = slices.Delete(r.producers, i, i+1)
-	}
+	r.producers, _ = removeProducer(r.producers, p)
 	r.mu.Unlock()
 
-	type removal struct{ topic, channel string }
-	removed := make([]removal, 0, removalBatch)
-	for {
-		removed = removed[:0]
-		r.mu.Lock()
-		for range removalBatch { // from the end: HTTP deletes may shorten the lists between batches
-			if last := len(p.channels) - 1; last >= 0 {
-				c := p.channels[last]
-				p.channels = p.channels[:last]
-				c.remove(p)
-				removed = append(removed, removal{c.topic.name, c.name})
-			} else if last := len(p.topics) - 1; last >= 0 {
-				t := p.topics[last]
-				p.topics = p.topics[:last]
-				r.removeLocked(t, p)
-				removed = append(removed, removal{t.name, ""})
-			} else {
-				break
-			}
-		}
-		r.mu.Unlock()
-		if len(removed) == 0 {
-			return
-		}
-		if log != nil {
-			for _, x := range removed {
-				log(x.topic, x.channel)
-			}
-		}
+	var channels []string
+	var left func(name string)
+	if log != nil {
+		left = func(name string) { channels = append(channels, name) }
 	}
+	for _, t := range p.leaveAll() {
+		channels = channels[:0]
+		t.shard.mu.Lock()
+		_, gone := t.leaveChannels(p, left)
+		r.release(gone)
+		if len(t.tombstones) > 0 {
+			t.keepTombstone(p, r.now(), int64(r.lifetime))
+		}
+		was := r.removeLocked(t, p) // false if HTTP was faster to remove the topic
+		t.shard.mu.Unlock()
+		if log == nil || !was {
+			continue
+		}
+		for _, name := range channels {
+			log(t.name, name)
+		}
+		log(t.name, "")
+	}
+
+	r.mu.Lock() // only now: no channel has the slot any more
+	r.freeSlots = append(r.freeSlots, p.slot)
+	r.mu.Unlock()
 }
 
-// createTopic adds the topic, without producers, if it is not there.
-func (r *registry) createTopic(topicName string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.topicLocked(topicName)
+// createTopic adds the topic, without producers, if it is not there. The error is
+// errRegistryFull.
+func (r *registry) createTopic(topicName string) error { return r.create(topicName, "") }
+
+// createChannel adds the channel and its topic, if they are not there. The error
+// is errRegistryFull.
+func (r *registry) createChannel(topicName, channelName string) error {
+	return r.create(topicName, channelName)
 }
 
-// createChannel adds the channel and its topic, if they are not there.
-func (r *registry) createChannel(topicName, channelName string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.topicLocked(topicName).channel(channelName)
+func (r *registry) create(topicName, channelName string) error {
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
+	newTopic := t == nil
+	if newTopic {
+		t = &topic{name: strings.Clone(topicName), shard: s}
+	}
+	newChannel := false
+	if channelName != "" {
+		_, known := findChannel(t, channelName)
+		newChannel = !known
+	}
+	if !r.reserve(count(newTopic) + count(newChannel)) {
+		return errRegistryFull
+	}
+	if newTopic {
+		r.addLocked(t)
+	}
+	if newChannel {
+		addChannel(t, channelName)
+	}
+	return nil
 }
 
 // deleteTopic removes the topic with its channels, whoever is registered there.
 // It returns the names of the channels and whether the topic was there.
 func (r *registry) deleteTopic(topicName string) (channels []string, existed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topics[topicName]
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
 	if t == nil {
 		return nil, false
 	}
-	for _, c := range t.channels {
-		channels = append(channels, c.name)
+	channels = t.channelNames()
+	for _, p := range t.producers {
+		was := 0
+		for _, c := range t.channels {
+			if c.has(p) {
+				was++
+			}
+		}
+		p.leave(t, was)
 	}
 	r.forgetLocked(t)
 	return channels, true
@@ -250,172 +317,75 @@ func (r *registry) deleteTopic(topicName string) (channels []string, existed boo
 // deleteChannel removes the channel, whoever is registered there, and reports
 // whether it was there.
 func (r *registry) deleteChannel(topicName, channelName string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topics[topicName]
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
 	if t == nil {
 		return false
 	}
-	c := t.existingChannel(channelName)
-	if c == nil {
+	i, ok := findChannel(t, channelName)
+	if !ok {
 		return false
 	}
-	for _, p := range c.producers {
-		p.channels = drop(p.channels, c)
+	for _, p := range t.producers {
+		if t.channels[i].has(p) {
+			p.leave(nil, 1)
+		}
 	}
-	t.channels = drop(t.channels, c)
+	t.channels = slices.Delete(t.channels, i, i+1)
+	r.release(1)
 	return true
 }
 
 // tombstone marks the producers of the topic that node names, see
-// producer.isNode. now is in unix nanoseconds.
-func (r *registry) tombstone(topicName, node string, now int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.topics[topicName]
+// producer.isNode, and returns how many it names.
+func (r *registry) tombstone(topicName, node string) (marked int) {
+	s := r.shard(topicName)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topicName]
 	if t == nil {
-		return
+		return 0
 	}
+	now := r.now()
 	for _, p := range t.producers {
 		if p.isNode(node) {
-			if t.tombstones == nil {
-				t.tombstones = map[*producer]int64{}
-			}
-			t.tombstones[p] = now
+			t.setTombstone(p, now)
+			marked++
 		}
 	}
+	return marked
 }
 
-// topicNames returns the sorted names of all topics, not to be modified.
-func (r *registry) topicNames() []string {
-	r.mu.RLock()
-	names, changes := r.names, r.changes
-	sorted := names != nil
-	if !sorted {
-		names = slices.Collect(maps.Keys(r.topics))
+// forgetUnused removes the topics that have had no producer for as long as
+// lifetime, and returns their names.
+func (r *registry) forgetUnused(lifetime time.Duration) (names []string) {
+	now := r.now()
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for _, t := range s.topics {
+			if len(t.producers) == 0 && now-t.unusedSince >= int64(lifetime) {
+				names = append(names, t.name)
+				r.forgetLocked(t)
+			}
+		}
+		s.mu.Unlock()
 	}
-	r.mu.RUnlock()
-	if sorted {
-		return names
-	}
-	slices.Sort(names)
-	r.mu.Lock()
-	if r.changes == changes {
-		r.names = names
-	}
-	r.mu.Unlock()
 	return names
 }
 
-// channelNames returns the sorted names of the channels of a topic and whether
-// the topic is there.
-func (r *registry) channelNames(topicName string) (names []string, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	t := r.topics[topicName]
-	if t == nil {
-		return nil, false
-	}
-	return t.channelNames(), true
-}
-
-// lookup returns the sorted names of the channels of a topic, its producers
-// that are active and not tombstoned, and whether the topic is there.
-func (r *registry) lookup(topicName string, now int64, inactive, lifetime time.Duration) (channels []string, producers []*producer, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	t := r.topics[topicName]
-	if t == nil {
-		return nil, nil, false
-	}
-	producers = make([]*producer, 0, len(t.producers))
-	for _, p := range t.producers {
-		if p.isActive(now, inactive) && !t.isTombstoned(p, now, lifetime) {
-			producers = append(producers, p)
-		}
-	}
-	return t.channelNames(), producers, true
-}
-
-// A nodeTopic is one topic of a node, and whether the node is tombstoned there.
-type nodeTopic struct {
-	name       string
-	tombstoned bool
-}
-
-// nodes walks over the active producers and the topics of each, sorted by name.
-// The topics are valid until the next step. A producer that disconnects during
-// the walk may be left out; the lock is free between two steps.
-func (r *registry) nodes(now int64, inactive, lifetime time.Duration) iter.Seq2[*producer, []nodeTopic] {
-	return func(yield func(*producer, []nodeTopic) bool) {
-		r.mu.RLock()
-		producers := slices.Clone(r.producers)
-		r.mu.RUnlock()
-		var topics []nodeTopic
-		for _, p := range producers {
-			if !p.isActive(now, inactive) {
-				continue
-			}
-			topics = topics[:0]
-			r.mu.RLock()
-			for _, t := range p.topics {
-				topics = append(topics, nodeTopic{t.name, t.isTombstoned(p, now, lifetime)})
-			}
-			r.mu.RUnlock()
-			slices.SortFunc(topics, func(a, b nodeTopic) int { return strings.Compare(a.name, b.name) })
-			if !yield(p, topics) {
-				return
-			}
-		}
-	}
-}
-
-// An entry is one producer under one registration.
-type entry struct {
-	*producer
-	tombstonedAt int64 // unix nanoseconds; 0: never
-}
-
-// entries returns all registrations that have producers, by
-// "<category>:<key>:<subkey>". The lock is free between two topics.
-func (r *registry) entries() map[string][]entry {
-	all := map[string][]entry{}
-	put := func(key string, producers []*producer, tombstones map[*producer]int64) {
-		for _, p := range producers {
-			all[key] = append(all[key], entry{p, tombstones[p]})
-		}
-	}
-	r.mu.RLock()
-	put("client::", r.producers, nil)
-	r.mu.RUnlock()
-	for _, name := range r.topicNames() {
-		r.mu.RLock()
-		if t := r.topics[name]; t != nil {
-			put(fmt.Sprintf("topic:%s:", name), t.producers, t.tombstones)
-			for _, c := range t.channels {
-				put(fmt.Sprintf("channel:%s:%s", name, c.name), c.producers, nil)
-			}
-		}
-		r.mu.RUnlock()
-	}
-	return all
-}
-
-// topicLocked returns the topic, which it adds if it is not there.
-func (r *registry) topicLocked(name string) *topic {
-	t := r.topics[name]
-	if t == nil {
-		t = &topic{name: strings.Clone(name)}
-		r.topics[t.name] = t
-		r.names = nil
-		r.changes++
-	}
-	return t
+// addLocked puts a topic into its shard. Its key is reserved already.
+func (r *registry) addLocked(t *topic) {
+	t.shard.topics[t.name] = t
+	t.unusedSince = r.now()
+	r.changes.Add(1)
 }
 
 // removeLocked takes the producer out of the topic, and the topic out of the
 // registry if it is ephemeral and has no producer left. It reports whether the
-// producer was there. The lists of the producer are up to the caller.
+// producer was there. What the producer knows of it is up to the caller.
 func (r *registry) removeLocked(t *topic, p *producer) bool {
 	producers, ok := removeProducer(t.producers, p)
 	if !ok {
@@ -423,19 +393,20 @@ func (r *registry) removeLocked(t *topic, p *producer) bool {
 	}
 	t.producers = producers
 	delete(t.tombstones, p)
-	if len(producers) == 0 && protocol.IsEphemeral(t.name) {
-		r.forgetLocked(t)
+	if len(producers) == 0 {
+		t.unusedSince = r.now()
+		if protocol.IsEphemeral(t.name) {
+			r.forgetLocked(t)
+		}
 	}
 	return true
 }
 
-// forgetLocked takes the topic out of the registry and out of its producers.
+// forgetLocked takes a topic that is in the registry out of it, with its
+// channels.
 func (r *registry) forgetLocked(t *topic) {
-	for _, p := range t.producers {
-		p.topics = drop(p.topics, t)
-		p.channels = slices.DeleteFunc(p.channels, func(c *channel) bool { return c.topic == t })
-	}
-	delete(r.topics, t.name)
-	r.names = nil
-	r.changes++
+	r.release(1 + len(t.channels))
+	delete(t.shard.topics, t.name)
+	t.producers, t.channels = nil, nil // a query may have found it just before
+	r.changes.Add(1)
 }

@@ -4,288 +4,42 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// model is the registry in the plainest form: sets of producer numbers.
-type model struct {
-	nodes      map[int]bool
-	topics     map[string]map[int]bool
-	channels   map[[2]string]map[int]bool
-	tombstones map[string]map[int]int64
+// testRegistry returns a registry with the default times and no limits.
+func testRegistry() *registry {
+	opts := NewOptions()
+	return newRegistry(registryConfig{inactive: opts.InactiveProducerTimeout, lifetime: opts.TombstoneLifetime, now: wallClock})
 }
 
-func newModel() *model {
-	return &model{map[int]bool{}, map[string]map[int]bool{}, map[[2]string]map[int]bool{}, map[string]map[int]int64{}}
+// addProducer connects a producer with the broadcast address.
+func addProducer(r *registry, address string) *producer {
+	p := newProducer("1.1.1.1:1", identity{BroadcastAddress: address, TCPPort: 1, HTTPPort: 2, Version: "v"}, r.now())
+	r.add(p)
+	return p
 }
 
-func ephemeral(name string) bool { return strings.HasSuffix(name, "#ephemeral") }
-
-func (m *model) createTopic(t string) {
-	if m.topics[t] == nil {
-		m.topics[t] = map[int]bool{}
-		m.tombstones[t] = map[int]int64{}
-	}
-}
-
-func (m *model) createChannel(t, c string) {
-	m.createTopic(t)
-	if m.channels[[2]string{t, c}] == nil {
-		m.channels[[2]string{t, c}] = map[int]bool{}
-	}
-}
-
-func (m *model) register(p int, t, c string) {
-	m.createTopic(t)
-	m.topics[t][p] = true
-	if c != "" {
-		m.createChannel(t, c)
-		m.channels[[2]string{t, c}][p] = true
-	}
-}
-
-func (m *model) unregisterChannel(p int, t, c string) bool {
-	key := [2]string{t, c}
-	if !m.channels[key][p] {
-		return false
-	}
-	delete(m.channels[key], p)
-	if len(m.channels[key]) == 0 && ephemeral(c) {
-		delete(m.channels, key)
-	}
-	return true
-}
-
-func (m *model) unregisterTopic(p int, t string) (channels []string, was bool) {
-	for _, key := range slices.Collect(maps.Keys(m.channels)) {
-		if key[0] == t && m.unregisterChannel(p, t, key[1]) {
-			channels = append(channels, key[1])
-		}
-	}
-	slices.Sort(channels)
-	if !m.topics[t][p] {
-		return channels, false
-	}
-	delete(m.topics[t], p)
-	delete(m.tombstones[t], p)
-	if len(m.topics[t]) == 0 && ephemeral(t) {
-		m.deleteTopic(t)
-	}
-	return channels, true
-}
-
-func (m *model) deleteTopic(t string) {
-	delete(m.topics, t)
-	delete(m.tombstones, t)
-	maps.DeleteFunc(m.channels, func(key [2]string, _ map[int]bool) bool { return key[0] == t })
-}
-
-func (m *model) disconnect(p int) {
-	for _, t := range slices.Collect(maps.Keys(m.topics)) {
-		m.unregisterTopic(p, t)
-	}
-	delete(m.nodes, p)
-}
-
-// TestRegistryAgainstModel does random things to a registry and a model and
-// compares all that they answer.
-func TestRegistryAgainstModel(t *testing.T) {
-	const (
-		lifetime = 50 * time.Nanosecond
-		inactive = 200 * time.Nanosecond
-	)
-	topics := []string{"a", "b", "c-1", "c.1", "e#ephemeral", "f#ephemeral"}
-	channels := []string{"x", "y", "z#ephemeral", "w#ephemeral"}
-	for seed := range uint64(12) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		pick := func(list []string) string { return list[rnd.IntN(len(list))] }
-		r, m := newRegistry(), newModel()
-		producers := map[int]*producer{}
-		lastUpdate := map[int]int64{}
-		next := 0
-		for now := int64(1); now <= 600; now++ {
-			live := slices.Sorted(maps.Keys(producers))
-			p := -1
-			if len(live) > 0 {
-				p = live[rnd.IntN(len(live))]
-			}
-			topicName, channelName := pick(topics), pick(channels)
-			step := fmt.Sprintf("seed %d step %d", seed, now)
-			switch op := rnd.IntN(20); {
-			case op < 2 || p < 0:
-				if len(live) < 6 {
-					// Some announce the same address.
-					producers[next] = newProducer(fmt.Sprintf("1.1.1.1:%d", next), identity{BroadcastAddress: fmt.Sprint("h", next%4), TCPPort: 1, HTTPPort: 2, Version: "v"}, now)
-					r.add(producers[next])
-					m.nodes[next] = true
-					lastUpdate[next] = now
-					next++
-				}
-			case op < 7:
-				wasTopic, wasChannel := m.topics[topicName][p], m.channels[[2]string{topicName, channelName}][p]
-				newTopic, newChannel := r.register(producers[p], topicName, channelName)
-				if newTopic == wasTopic || newChannel == wasChannel {
-					t.Fatalf("%s: register says %t %t, was %t %t", step, newTopic, newChannel, wasTopic, wasChannel)
-				}
-				m.register(p, topicName, channelName)
-			case op < 9:
-				r.register(producers[p], topicName, "")
-				m.register(p, topicName, "")
-			case op < 11:
-				if got, want := r.unregisterChannel(producers[p], topicName, channelName), m.unregisterChannel(p, topicName, channelName); got != want {
-					t.Fatalf("%s: unregisterChannel says %t, want %t", step, got, want)
-				}
-			case op < 13:
-				got, gotWas := r.unregisterTopic(producers[p], topicName)
-				want, wantWas := m.unregisterTopic(p, topicName)
-				if !slices.Equal(got, want) || gotWas != wantWas {
-					t.Fatalf("%s: unregisterTopic says %v %t, want %v %t", step, got, gotWas, want, wantWas)
-				}
-			case op < 14:
-				r.disconnect(producers[p], nil)
-				m.disconnect(p)
-				delete(producers, p)
-			case op < 15:
-				r.createTopic(topicName)
-				m.createTopic(topicName)
-			case op < 16:
-				r.createChannel(topicName, channelName)
-				m.createChannel(topicName, channelName)
-			case op < 17:
-				_, existed := r.deleteTopic(topicName)
-				if want := m.topics[topicName] != nil; existed != want {
-					t.Fatalf("%s: deleteTopic says %t, want %t", step, existed, want)
-				}
-				m.deleteTopic(topicName)
-			case op < 18:
-				key := [2]string{topicName, channelName}
-				if got, want := r.deleteChannel(topicName, channelName), m.channels[key] != nil; got != want {
-					t.Fatalf("%s: deleteChannel says %t, want %t", step, got, want)
-				}
-				delete(m.channels, key)
-			case op < 19:
-				node := fmt.Sprintf("h%d:2", p%4)
-				r.tombstone(topicName, node, now)
-				for q := range m.topics[topicName] {
-					if q%4 == p%4 {
-						m.tombstones[topicName][q] = now
-					}
-				}
-			default:
-				producers[p].lastUpdate.Store(now)
-				lastUpdate[p] = now
-			}
-			compare(t, step, r, m, producers, lastUpdate, now, inactive, lifetime)
-		}
-	}
-}
-
-func compare(t *testing.T, step string, r *registry, m *model, producers map[int]*producer, lastUpdate map[int]int64, now int64, inactive, lifetime time.Duration) {
+func mustRegister(t testing.TB, r *registry, p *producer, topicName, channelName string) {
 	t.Helper()
-	fatal := func(what string, got, want any) {
-		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("%s: %s\n got %v\nwant %v", step, what, got, want)
-		}
+	if _, _, err := r.register(p, []byte(topicName), []byte(channelName)); err != nil {
+		t.Fatalf("register %s %s: %v", topicName, channelName, err)
 	}
-	numbers := map[*producer]int{}
-	for n, p := range producers {
-		numbers[p] = n
-	}
-	active := func(p int) bool { return now-lastUpdate[p] <= int64(inactive) }
-	tombstoned := func(topicName string, p int) bool {
-		at, ok := m.tombstones[topicName][p]
-		return ok && now-at < int64(lifetime)
-	}
-
-	names := slices.Sorted(maps.Keys(m.topics))
-	if got := r.topicNames(); !slices.Equal(got, names) {
-		t.Fatalf("%s: topics %v, want %v", step, got, names)
-	}
-	for _, name := range names {
-		channels, list, ok := r.lookup(name, now, inactive, lifetime)
-		if !ok {
-			t.Fatalf("%s: no topic %s", step, name)
-		}
-		wantChannels := []string{}
-		for key := range m.channels {
-			if key[0] == name {
-				wantChannels = append(wantChannels, key[1])
-			}
-		}
-		slices.Sort(wantChannels)
-		fatal("channels of "+name, channels, wantChannels)
-		got, want := map[int]bool{}, map[int]bool{}
-		for _, p := range list {
-			got[numbers[p]] = true
-		}
-		for p := range m.topics[name] {
-			if active(p) && !tombstoned(name, p) {
-				want[p] = true
-			}
-		}
-		fatal("producers of "+name, got, want)
-		if len(list) != len(got) || !slices.IsSortedFunc(list, compareProducers) {
-			t.Fatalf("%s: producers of %s are doubled or not sorted", step, name)
-		}
-	}
-	if _, _, ok := r.lookup("*", now, inactive, lifetime); ok {
-		t.Fatalf("%s: the topic * is there", step)
-	}
-
-	gotNodes, wantNodes := map[int][]nodeTopic{}, map[int][]nodeTopic{}
-	for p, topics := range r.nodes(now, inactive, lifetime) {
-		gotNodes[numbers[p]] = append([]nodeTopic{}, topics...)
-	}
-	for p := range m.nodes {
-		if active(p) {
-			wantNodes[p] = []nodeTopic{}
-			for _, name := range names {
-				if m.topics[name][p] {
-					wantNodes[p] = append(wantNodes[p], nodeTopic{name, tombstoned(name, p)})
-				}
-			}
-		}
-	}
-	fatal("nodes", gotNodes, wantNodes)
-
-	gotEntries, wantEntries := map[string]map[int]int64{}, map[string]map[int]int64{}
-	for key, list := range r.entries() {
-		gotEntries[key] = map[int]int64{}
-		for _, e := range list {
-			gotEntries[key][numbers[e.producer]] = e.tombstonedAt
-		}
-	}
-	put := func(key string, set map[int]bool, at map[int]int64) {
-		if len(set) > 0 {
-			wantEntries[key] = map[int]int64{}
-			for p := range set {
-				wantEntries[key][p] = at[p]
-			}
-		}
-	}
-	put("client::", m.nodes, nil)
-	for name, set := range m.topics {
-		put("topic:"+name+":", set, m.tombstones[name])
-	}
-	for key, set := range m.channels {
-		put("channel:"+key[0]+":"+key[1], set, nil)
-	}
-	fatal("entries", gotEntries, wantEntries)
 }
 
 func TestDisconnectReportsEverything(t *testing.T) {
-	r := newRegistry()
-	p := newProducer("1.1.1.1:1", identity{BroadcastAddress: "h"}, 0)
-	r.add(p)
+	r := testRegistry()
+	p := addProducer(r, "h")
 	want := map[string]bool{}
-	for i := range 3 * removalBatch / 2 {
+	for i := range 400 {
 		name := fmt.Sprint("t", i)
-		r.register(p, name, "c")
+		mustRegister(t, r, p, name, "c")
 		want[name+":"], want[name+":c"] = true, true
 	}
 	got := map[string]bool{}
@@ -298,8 +52,135 @@ func TestDisconnectReportsEverything(t *testing.T) {
 	}
 }
 
+// TestQueriesDuringChanges: connections come, register, unregister and go, HTTP
+// deletes under their hands, while others ask. Every answer is sorted, without
+// doubles, and about what was there. In the end the books balance.
+func TestQueriesDuringChanges(t *testing.T) {
+	r := testRegistry()
+	const workers, rounds, topics = 4, 30, 20
+	name := func(i int) string { return fmt.Sprintf("t%02d", i%topics) }
+	done := make(chan struct{})
+	var asking, working sync.WaitGroup
+	for range 2 {
+		asking.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					checkAnswers(t, r, name)
+				}
+			}
+		})
+	}
+	for w := range workers {
+		working.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(w), 2))
+			for range rounds {
+				p := addProducer(r, fmt.Sprint("h", w))
+				for range 100 {
+					topicName, channelName := name(rnd.IntN(topics)), fmt.Sprint("c", rnd.IntN(3), "#ephemeral")
+					switch rnd.IntN(12) {
+					case 0:
+						r.deleteTopic(topicName)
+					case 1:
+						r.deleteChannel(topicName, channelName)
+					case 2:
+						r.unregisterTopic(p, topicName)
+					case 3:
+						r.tombstone(topicName, fmt.Sprintf("h%d:2", w))
+					case 4:
+						r.unregisterChannel(p, topicName, channelName)
+					default:
+						mustRegister(t, r, p, topicName, channelName)
+					}
+				}
+				r.disconnect(p, nil)
+				if n := p.registrations(); n != 0 {
+					t.Errorf("a producer that is gone has %d registrations", n)
+				}
+			}
+		})
+	}
+	working.Wait()
+	close(done)
+	asking.Wait()
+	if left := r.entries(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if keys, topics := int(r.keys.Load()), len(r.sortedTopics()); keys != topics { // channels were all ephemeral
+		t.Errorf("%d topics and channels are counted, %d are there", keys, topics)
+	}
+	if r.slots > workers {
+		t.Errorf("%d slots for at most %d producers at a time", r.slots, workers)
+	}
+}
+
+func checkAnswers(t *testing.T, r *registry, name func(int) string) {
+	t.Helper()
+	for i := range 20 {
+		channels, producers, ok := r.lookup(name(i))
+		if !slices.IsSorted(channels) || !slices.IsSortedFunc(producers, compareProducers) || !ok && len(producers) > 0 {
+			t.Errorf("%s: %v, %d producers, %t", name(i), channels, len(producers), ok)
+		}
+	}
+	if !slices.IsSortedFunc(r.sortedTopics(), func(a, b *topic) int { return strings.Compare(a.name, b.name) }) {
+		t.Error("topics are not sorted")
+	}
+	var last *producer
+	for p, topics := range r.nodes().all() {
+		if last != nil && compareProducers(last, p) >= 0 {
+			t.Errorf("%s after %s", p.BroadcastAddress, last.BroadcastAddress)
+		}
+		last = p
+		for i, topic := range topics {
+			if n, err := strconv.Atoi(topic.name[1:]); err != nil || n >= 20 || i > 0 && topics[i-1].name >= topic.name {
+				t.Errorf("topics of a node: %v", topics)
+			}
+		}
+	}
+	for key, list := range r.entries() {
+		if len(list) == 0 {
+			t.Errorf("%s is empty", key)
+		}
+	}
+}
+
+// TestQueriesDoNotWait: a query is answered while another one is stuck in the
+// middle, holding what it holds, and a change waits for it. With one
+// [sync.RWMutex] around all a query stands behind the change that waits.
+func TestQueriesDoNotWait(t *testing.T) {
+	r := testRegistry()
+	p := addProducer(r, "h")
+	mustRegister(t, r, p, "stuck", "c")
+	other := 0
+	for r.shard(fmt.Sprint("t", other)) == r.shard("stuck") {
+		other++
+	}
+	mustRegister(t, r, p, fmt.Sprint("t", other), "c")
+
+	s := r.shard("stuck")
+	s.mu.RLock() // the first query
+	changed := make(chan struct{})
+	go func() {
+		defer close(changed)
+		if err := r.createChannel("stuck", "d"); err != nil {
+			t.Error(err)
+		}
+	}()
+	for s.mu.TryRLock() { // until the change waits
+		s.mu.RUnlock()
+		runtime.Gosched()
+	}
+	if _, producers, ok := r.lookup(fmt.Sprint("t", other)); !ok || len(producers) != 1 {
+		t.Error("no answer")
+	}
+	s.mu.RUnlock()
+	<-changed
+}
+
 // fill registers every producer under every topic and returns the producers.
-func fill(r *registry, producers, topics int) []*producer {
+func fill(t testing.TB, r *registry, producers, topics int) []*producer {
 	names := make([]string, topics)
 	for i := range names {
 		names[i] = fmt.Sprintf("topic-%05d", i)
@@ -313,22 +194,24 @@ func fill(r *registry, producers, topics int) []*producer {
 		r.add(list[i])
 		rand.Shuffle(len(names), func(a, b int) { names[a], names[b] = names[b], names[a] })
 		for _, name := range names {
-			r.register(list[i], name, "")
+			mustRegister(t, r, list[i], name, "")
+			mustRegister(t, r, list[i], name, "a")
+			mustRegister(t, r, list[i], name, "b")
 		}
 	}
 	return list
 }
 
 func TestMemoryPerRegistration(t *testing.T) {
-	const producers, topics, limit = 200, 1000, 100 // bytes
+	const producers, topics, limit = 200, 1000, 20 // bytes
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	r := newRegistry()
-	list := fill(r, producers, topics)
+	r := testRegistry()
+	list := fill(t, r, producers, topics)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	perRegistration := (after.HeapAlloc - before.HeapAlloc) / (producers * topics)
+	perRegistration := (after.HeapAlloc - before.HeapAlloc) / (producers * topics * 3)
 	t.Logf("%d bytes per registration", perRegistration)
 	if perRegistration > limit {
 		t.Errorf("%d bytes per registration, want at most %d", perRegistration, limit)
@@ -340,21 +223,36 @@ func TestMemoryPerRegistration(t *testing.T) {
 func BenchmarkRegister(b *testing.B) {
 	const producers, topics = 200, 1000
 	for b.Loop() {
-		fill(newRegistry(), producers, topics)
+		fill(b, testRegistry(), producers, topics)
 	}
-	b.ReportMetric(float64(b.N)*producers*topics/b.Elapsed().Seconds(), "registrations/s")
+	b.ReportMetric(float64(b.N)*producers*topics*3/b.Elapsed().Seconds(), "registrations/s")
 }
 
+// BenchmarkDisconnect is the end of a connection with 3,000 registrations, and
+// the same beside ten times as many producers and as many topics of others: it
+// costs what the producer had.
 func BenchmarkDisconnect(b *testing.B) {
-	r := newRegistry()
-	p := fill(r, 200, 1000)[100]
-	for b.Loop() {
-		r.disconnect(p, nil)
-		b.StopTimer()
-		r.add(p)
-		for _, name := range r.topicNames() {
-			r.register(p, name, "")
-		}
-		b.StartTimer()
+	for _, others := range []int{20, 200} {
+		b.Run(fmt.Sprint(others, " others"), func(b *testing.B) {
+			r := testRegistry()
+			p := fill(b, r, others, 1000)[others/2]
+			for i := range others * 100 {
+				if err := r.createTopic(fmt.Sprint("unrelated-", i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				r.disconnect(p, nil)
+				b.StopTimer()
+				p = newProducer(p.id, p.identity, r.now())
+				r.add(p)
+				for i := range 1000 {
+					name := fmt.Sprintf("topic-%05d", i)
+					mustRegister(b, r, p, name, "a")
+					mustRegister(b, r, p, name, "b")
+				}
+				b.StartTimer()
+			}
+		})
 	}
 }

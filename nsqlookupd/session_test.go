@@ -2,19 +2,25 @@ package nsqlookupd
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/httpapi"
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
@@ -31,11 +37,17 @@ func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
 func (s *script) Write(b []byte) (int, error)      { s.writes++; return s.out.Write(b) }
 func (s *script) Close() error                     { return nil }
 func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(1, 2, 3, 4), Port: 5} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
-func testConfig() peerConfig {
-	return peerConfig{registry: newRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute, identifyReply: []byte("{}")}
+func testConfig() *peerConfig {
+	config := &peerConfig{
+		registry: testRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute,
+		identifyReply: []byte("{}"), admission: new(atomic.Pointer[admission]), counts: new(counts),
+	}
+	config.admission.Store(new(admission))
+	return config
 }
 
 const whoAmI = `{"broadcast_address":"h","http_port":2,"tcp_port":1,"version":"x"}`
@@ -114,40 +126,62 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// FuzzSession feeds anything to a session: it ends, answers in whole replies,
-// and leaves no producer behind.
+// FuzzSession feeds anything to a connection, the magic included: it ends, answers
+// in whole replies, and leaves no producer behind. Once with everything that can be
+// asked for at a door, once with none of it.
 func FuzzSession(f *testing.F) {
-	f.Add([]byte("PING\n" + identifyCommand(whoAmI) + "REGISTER t c\nUNREGISTER t\nPING x\r\n"))
-	f.Add([]byte("IDENTIFY\n\xff\xff\xff\xff"))
-	f.Add([]byte(identifyCommand(whoAmI) + "REGISTER e#ephemeral c#ephemeral\nREGISTER  t\n"))
-	f.Add([]byte(strings.Repeat("x", 20000)))
+	const known = `{"broadcast_address":"h","http_port":2,"tcp_port":1,"version":"x","secret":"s"}`
+	f.Add([]byte("  V1PING\n" + identifyCommand(known) + "REGISTER t c\nUNREGISTER t\nPING x\r\n"))
+	f.Add([]byte("  V1IDENTIFY\n\xff\xff\xff\xff"))
+	f.Add([]byte("  V1" + identifyCommand(known) + "REGISTER e#ephemeral c#ephemeral\nREGISTER  t\n"))
+	f.Add([]byte("  V1" + identifyCommand(known) + "REGISTER a a\nREGISTER b b\nREGISTER c c\nREGISTER d\nUNREGISTER a a\nREGISTER b\n"))
+	f.Add([]byte("  V1" + strings.Repeat("x", 20000)))
+	f.Add([]byte("  V2"))
+	f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"))
+	door := &admission{
+		tls:     &tls.Config{Certificates: []tls.Certificate{nsqtest.NewCA(f).Issue("nsqlookupd")}},
+		secrets: [][sha256.Size]byte{sha256.Sum256([]byte("s"))},
+	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		config := testConfig()
-		s := &script{in: io.MultiReader(strings.NewReader("  V1"), bytes.NewReader(in))}
-		newPeer(s, config).serve()
-		for out := s.out.Bytes(); len(out) > 0; {
-			if len(out) < 4 || len(out)-4 < int(binary.BigEndian.Uint32(out)) {
-				t.Fatalf("cut reply %q", out)
+		for _, a := range []*admission{door, new(admission)} {
+			config := testConfig()
+			config.admission.Store(a)
+			config.registry.maxKeys, config.registry.maxPerProducer = 6, 5
+			s := &script{in: bytes.NewReader(in)}
+			newPeer(s, config).serve()
+			if a.tls == nil || !bytes.HasPrefix(in, []byte{0x16, 3}) { // else it is TLS
+				checkReplies(t, s.out.Bytes())
 			}
-			reply := out[4 : 4+binary.BigEndian.Uint32(out)]
-			out = out[4+len(reply):]
-			refused := bytes.HasPrefix(reply, []byte("E_"))
-			if string(reply) != "OK" && string(reply) != "{}" && !refused {
-				t.Fatalf("reply %q", reply)
+			if left := config.registry.entries(); len(left) > 0 {
+				t.Fatalf("left in the registry: %v", left)
 			}
-			if refused && len(out) > 0 {
-				t.Fatalf("%q is not the end, %q follows", reply, out)
-			}
-		}
-		if left := config.registry.entries(); len(left) > 0 {
-			t.Fatalf("left in the registry: %v", left)
-		}
-		for _, name := range config.registry.topicNames() {
-			if !protocol.IsValidTopicName(name) || protocol.IsEphemeral(name) {
-				t.Errorf("topic %q is left", name)
+			for _, topic := range config.registry.sortedTopics() {
+				if !protocol.IsValidTopicName(topic.name) || protocol.IsEphemeral(topic.name) {
+					t.Errorf("topic %q is left", topic.name)
+				}
 			}
 		}
 	})
+}
+
+func checkReplies(t *testing.T, out []byte) {
+	t.Helper()
+	for len(out) > 0 {
+		if len(out) < 4 || len(out)-4 < int(binary.BigEndian.Uint32(out)) {
+			t.Fatalf("cut reply %q", out)
+		}
+		reply := out[4 : 4+binary.BigEndian.Uint32(out)]
+		out = out[4+len(reply):]
+		if string(reply) == "OK" || string(reply) == "{}" || bytes.HasPrefix(reply, []byte(codeRegisterFailed)) {
+			continue
+		}
+		if !bytes.HasPrefix(reply, []byte("E_")) {
+			t.Fatalf("reply %q", reply)
+		}
+		if len(out) > 0 {
+			t.Fatalf("%q is not the end, %q follows", reply, out)
+		}
+	}
 }
 
 // FuzzIdentify: what is accepted is complete and gives a valid object of
@@ -174,6 +208,40 @@ func FuzzIdentify(f *testing.F) {
 	})
 }
 
+// A failingListener fails to accept, each time with the next of the errors.
+type failingListener struct {
+	net.Listener // nil: the rest is not used
+	errs         []error
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	err := l.errs[0]
+	l.errs = l.errs[1:]
+	return nil, err
+}
+
+func (l *failingListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestFailureToAccept: a lack of descriptors passes, anything else ends the server
+// with the words that scripts know, unless it is our own doing.
+func TestFailureToAccept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		busy := &net.OpError{Op: "accept", Err: syscall.EMFILE}
+		began := time.Now()
+		err := newTCPServer(&failingListener{errs: []error{busy, busy, busy, broken}}, 0, testConfig()).serve(t.Context())
+		if !errors.Is(err, broken) || err.Error() != "listener.Accept() error - broken" {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took != 35*time.Millisecond {
+			t.Errorf("three attempts in %s", took)
+		}
+		if err := newTCPServer(&failingListener{errs: []error{net.ErrClosed}}, 0, testConfig()).serve(t.Context()); err != nil {
+			t.Errorf("after close: %v", err)
+		}
+	})
+}
+
 // BenchmarkSession is what one registration costs with everything around it.
 func BenchmarkSession(b *testing.B) {
 	const topics = 1000
@@ -194,10 +262,9 @@ func BenchmarkNodes(b *testing.B)  { benchmarkRequest(b, "/nodes", 100, 500) }
 func BenchmarkTopics(b *testing.B) { benchmarkRequest(b, "/topics", 10, 1000) }
 
 func benchmarkRequest(b *testing.B, path string, producers, topics int) {
-	r := newRegistry()
-	fill(r, producers, topics)
-	opts := NewOptions()
-	api := newHTTPAPI(r, opts, new(httpapi.Guard), slog.New(slog.DiscardHandler))
+	r := testRegistry()
+	fill(b, r, producers, topics)
+	api := newHTTPAPI(r, NewOptions(), new(httpapi.Guard), slog.New(slog.DiscardHandler))
 	b.ReportAllocs()
 	w := &discard{header: http.Header{}}
 	for b.Loop() {

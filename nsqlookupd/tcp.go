@@ -15,18 +15,20 @@ import (
 // own.
 type tcpServer struct {
 	listener net.Listener
-	config   peerConfig
+	limit    int // of connections; 0 for none
+	config   *peerConfig
 	log      *slog.Logger
 
 	mu     sync.Mutex
 	conns  map[net.Conn]struct{}
 	closed bool // no connection is accepted any more
+	full   bool // that the limit is reached has been logged, and there has been no room since
 
 	peers sync.WaitGroup
 }
 
-func newTCPServer(listener net.Listener, config peerConfig) *tcpServer {
-	return &tcpServer{listener: listener, config: config, log: config.log, conns: map[net.Conn]struct{}{}}
+func newTCPServer(listener net.Listener, limit int, config *peerConfig) *tcpServer {
+	return &tcpServer{listener: listener, limit: limit, config: config, log: config.log, conns: map[net.Conn]struct{}{}}
 }
 
 // maxAcceptDelay is the longest pause after a failure to accept that may pass.
@@ -69,21 +71,43 @@ func mayPass(err error) bool {
 	return false
 }
 
-// start serves the connection, or closes it if close has been called.
+// start serves the connection. It closes it if there are too many, or close has
+// been called.
 func (s *tcpServer) start(conn net.Conn) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		_ = conn.Close()
-		return
+	refused := s.limit > 0 && len(s.conns) >= s.limit
+	first := refused && !s.full
+	s.full = refused
+	served := !refused && !s.closed
+	if served {
+		s.conns[conn] = struct{}{}
+		s.peers.Go(func() { s.run(conn) })
 	}
-	s.conns[conn] = struct{}{}
-	s.peers.Go(func() {
-		newPeer(conn, s.config).serve()
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
-	})
+	s.mu.Unlock()
+	if refused {
+		s.config.counts.refusedConnections.Add(1)
+	}
+	if first {
+		s.log.Warn("TCP: refusing clients", "max_connections", s.limit)
+	}
+	if !served {
+		_ = conn.Close() // it was told nothing and has said nothing
+	}
+}
+
+// run serves one connection to its end.
+func (s *tcpServer) run(conn net.Conn) {
+	newPeer(conn, s.config).serve()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+}
+
+// connections returns how many there are.
+func (s *tcpServer) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // close ends the listener and all connections. It does not wait.

@@ -1,35 +1,89 @@
 package nsqlookupd
 
 import (
+	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
-// A topic is a topic registration. Guarded by registry.mu but for the name.
+// A topic is a topic registration. Guarded by the mutex of its shard but for name
+// and shard.
 type topic struct {
-	name       string              // set once
-	producers  []*producer         // in the order of compareProducers
-	channels   []*channel          // by name; their producers are among those of the topic
-	tombstones map[*producer]int64 // unix nanoseconds when it was set; nil if there are none
+	name      string      // set once
+	shard     *shard      // set once
+	producers []*producer // in the order of compareProducers
+	channels  []*channel  // by name; their producers are among those of the topic
+
+	unusedSince int64 // unix nanoseconds, while there is no producer
+
+	// When producers of the topic were tombstoned, in unix nanoseconds; nil if
+	// none was.
+	tombstones map[*producer]int64
+
+	// departed are tombstones whose connection has ended, until their time is
+	// over: the nsqd is still to be hidden if it connects again.
+	departed map[nodeAddress]int64
 }
 
-// A channel is a channel registration. Guarded by registry.mu but for name and
-// topic.
+// A nodeAddress is what names an nsqd in a tombstone.
+type nodeAddress struct {
+	broadcast string
+	httpPort  int
+}
+
+func (p *producer) address() nodeAddress { return nodeAddress{p.BroadcastAddress, p.HTTPPort} }
+
+// A channel is a channel registration. Guarded by the mutex of the topic's shard
+// but for the name.
 type channel struct {
-	name      string // set once
-	topic     *topic // set once
-	producers []*producer
+	name  string   // set once
+	slots []uint32 // producer.slot of the producers, ascending: half the size of pointers
 }
 
-func (t *topic) isTombstoned(p *producer, now int64, lifetime time.Duration) bool {
+// isTombstoned reports whether the producer is tombstoned less than lifetime ago.
+// Times are in nanoseconds.
+func (t *topic) isTombstoned(p *producer, now, lifetime int64) bool {
 	if len(t.tombstones) == 0 {
 		return false
 	}
 	at, ok := t.tombstones[p]
-	return ok && now-at < int64(lifetime)
+	return ok && now-at < lifetime
+}
+
+// setTombstone hides the producer from now on.
+func (t *topic) setTombstone(p *producer, now int64) {
+	if t.tombstones == nil {
+		t.tombstones = map[*producer]int64{}
+	}
+	t.tombstones[p] = now
+}
+
+// keepTombstone keeps the tombstone of a producer whose connection ends, if it
+// has time left.
+func (t *topic) keepTombstone(p *producer, now, lifetime int64) {
+	if !t.isTombstoned(p, now, lifetime) {
+		return
+	}
+	maps.DeleteFunc(t.departed, func(_ nodeAddress, at int64) bool { return now-at >= lifetime })
+	if t.departed == nil {
+		t.departed = map[nodeAddress]int64{}
+	}
+	t.departed[p.address()] = t.tombstones[p]
+}
+
+// restoreTombstone gives a new producer of the topic the tombstone that its
+// former connection left, if it has time left.
+func (t *topic) restoreTombstone(p *producer, now, lifetime int64) {
+	at, ok := t.departed[p.address()]
+	if !ok {
+		return
+	}
+	delete(t.departed, p.address())
+	if now-at < lifetime {
+		t.setTombstone(p, at)
+	}
 }
 
 func (t *topic) channelNames() []string {
@@ -40,70 +94,67 @@ func (t *topic) channelNames() []string {
 	return names
 }
 
-func (t *topic) find(name string) (int, bool) {
-	return slices.BinarySearchFunc(t.channels, name, func(c *channel, name string) int {
-		return strings.Compare(c.name, name)
+// findChannel returns the place of the channel among those of the topic, and
+// whether it is there.
+func findChannel[S string | []byte](t *topic, name S) (int, bool) {
+	return slices.BinarySearchFunc(t.channels, name, func(c *channel, name S) int {
+		switch {
+		case c.name < string(name): // compared without a copy
+			return -1
+		case c.name > string(name):
+			return 1
+		}
+		return 0
 	})
 }
 
-// channel returns the channel, which it adds if it is not there.
-func (t *topic) channel(name string) *channel {
-	i, ok := t.find(name)
+// addChannel returns the channel, which it adds if it is not there.
+func addChannel[S string | []byte](t *topic, name S) *channel {
+	i, ok := findChannel(t, name)
 	if !ok {
-		t.channels = slices.Insert(t.channels, i, &channel{name: strings.Clone(name), topic: t})
+		// A copy: one from HTTP would keep the text of its whole request.
+		t.channels = slices.Insert(t.channels, i, &channel{name: strings.Clone(string(name))})
 	}
 	return t.channels[i]
 }
 
-// existingChannel returns the channel, or nil if it is not there.
-func (t *topic) existingChannel(name string) *channel {
-	i, ok := t.find(name)
-	if !ok {
-		return nil
-	}
-	return t.channels[i]
+// leaveChannels takes the producer out of all channels, and calls left, if it is
+// not nil, with the names of those it was in. Ephemeral ones that have no
+// producer left go. It returns how many it was in and how many are gone.
+func (t *topic) leaveChannels(p *producer, left func(name string)) (was, gone int) {
+	before := len(t.channels)
+	t.channels = slices.DeleteFunc(t.channels, func(c *channel) bool {
+		if !c.remove(p) {
+			return false
+		}
+		was++
+		if left != nil {
+			left(c.name)
+		}
+		return c.isOver()
+	})
+	return was, before - len(t.channels)
 }
 
-// remove takes the producer out of the channel, and the channel out of its
-// topic if it is ephemeral and has no producer left. It reports whether the
-// producer was there. The list of the producer is up to the caller.
+func (c *channel) has(p *producer) bool {
+	_, ok := slices.BinarySearch(c.slots, p.slot)
+	return ok
+}
+
+// add enters a producer that is not there.
+func (c *channel) add(p *producer) {
+	i, _ := slices.BinarySearch(c.slots, p.slot)
+	c.slots = slices.Insert(c.slots, i, p.slot)
+}
+
+// remove takes the producer out and reports whether it was there.
 func (c *channel) remove(p *producer) bool {
-	producers, ok := removeProducer(c.producers, p)
-	if !ok {
-		return false
-	}
-	c.producers = producers
-	if len(producers) == 0 && protocol.IsEphemeral(c.name) {
-		c.topic.channels = drop(c.topic.channels, c)
-	}
-	return true
-}
-
-// insertProducer puts p in its place and reports whether it was missing.
-func insertProducer(list []*producer, p *producer) ([]*producer, bool) {
-	i, ok := slices.BinarySearchFunc(list, p, compareProducers)
+	i, ok := slices.BinarySearch(c.slots, p.slot)
 	if ok {
-		return list, false
+		c.slots = slices.Delete(c.slots, i, i+1)
 	}
-	return slices.Insert(list, i, p), true
+	return ok
 }
 
-// removeProducer takes p out of the list and reports whether it was there.
-func removeProducer(list []*producer, p *producer) ([]*producer, bool) {
-	i, ok := slices.BinarySearchFunc(list, p, compareProducers)
-	if !ok {
-		return list, false
-	}
-	if len(list) == 1 {
-		return nil, true // gives the memory back
-	}
-	return slices.Delete(list, i, i+1), true
-}
-
-// drop takes x out of the list; the order stays.
-func drop[T comparable](list []T, x T) []T {
-	if i := slices.Index(list, x); i >= 0 {
-		return slices.Delete(list, i, i+1)
-	}
-	return list
-}
+// isOver reports whether the channel goes because nobody has it any more.
+func (c *channel) isOver() bool { return len(c.slots) == 0 && protocol.IsEphemeral(c.name) }

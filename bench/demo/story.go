@@ -62,6 +62,7 @@ func (s *story) tell(ctx context.Context) error {
 	if err := s.createChannels(ctx); err != nil {
 		return err
 	}
+	say("metrics", "http://%s/metrics for Prometheus, while this lasts", s.nsqd.HTTPAddr)
 	if err := s.firstRound(ctx); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ nsqd        TCP %s  HTTP %s  data in %s
 try       curl -d 'hello' 'http://%s/pub?topic=greetings'
           curl 'http://%s/lookup?topic=greetings'
           curl 'http://%s/stats'
+          curl 'http://%s/metrics'     for Prometheus
 stop      Ctrl-C
 
 `
@@ -64,7 +65,7 @@ func run(binDir, dataDir string) (err error) {
 	defer func() { err = errors.Join(err, nsqd.Stop(suite.StopTimeout)) }()
 
 	fmt.Printf(howTo, lookupd.TCPAddr, lookupd.HTTPAddr, nsqd.TCPAddr, nsqd.HTTPAddr, dataDir,
-		nsqd.HTTPAddr, lookupd.HTTPAddr, nsqd.HTTPAddr)
+		nsqd.HTTPAddr, lookupd.HTTPAddr, nsqd.HTTPAddr, nsqd.HTTPAddr)
 	select {
 	case <-interrupted.Done():
 		fmt.Println("\nstopping")

@@ -11,40 +11,40 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nsq-suite/nsq/internal/config"
 	"github.com/nsq-suite/nsq/internal/program"
 	"github.com/nsq-suite/nsq/internal/program/programtest"
 	"github.com/nsq-suite/nsq/nsqd"
 )
 
-// sample has what a distributed config file has, as far as this daemon knows it.
-const sample = `
-log_level = "info"
-tcp_address = "127.0.0.1:0"
-http_address = "127.0.0.1:0"
-nsqlookupd_tcp_addresses = []
-mem_queue_size = 10000
-max_bytes_per_file = 104857600
-sync_every = 2500
-sync_timeout = "2s"
-msg_timeout = "60s"
-max_msg_timeout = "15m"
-max_msg_size = 1024768
-max_req_timeout = "1h"
-max_body_size = 5123840
-max_heartbeat_interval = "60s"
-max_rdy_count = 2500
-max_output_buffer_size = 65536
-max_output_buffer_timeout = "1s"
-max_deflate_level = 6
-`
+// asNSQD, set in the environment, makes this test binary be nsqd.
+const asNSQD = "NSQD_OF_TEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asNSQD) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// sample is the distributed config file, on free ports and without an nsqlookupd.
+func sample(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/distributed.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("0.0.0.0:4150", "127.0.0.1:0", "0.0.0.0:4151", "127.0.0.1:0", `"127.0.0.1:4160"`, "").Replace(string(text))
+}
 
 func start() programtest.Program { return command() }
 
 func TestStartAndStop(t *testing.T) {
 	dir := t.TempDir()
 	code, stderr := programtest.Until(t, command(), "HTTP: listening on ",
-		"--config="+programtest.ConfigFile(t, sample), "--log-prefix=x ", "--data-path="+dir, "--worker-id")
+		"--config="+programtest.ConfigFile(t, sample(t)), "--log-prefix=x ", "--data-path="+dir, "--worker-id", "--strict-config")
 	if code != 0 {
 		t.Errorf("exit %d", code)
 	}
@@ -180,6 +180,23 @@ func TestDataPathIsLocked(t *testing.T) {
 	cancel()
 	if err := first.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// A file of NSQ loads as it is, without a warning, and means what it says.
+func TestDistributedConfig(t *testing.T) {
+	opts := nsqd.NewOptions()
+	warnings, err := config.Load(opts, config.NewFlagSet("nsqd", opts), "testdata/distributed.cfg")
+	if err != nil || len(warnings)+len(opts.Doubts()) > 0 {
+		t.Fatalf("%v, %q, %q", err, warnings, opts.Doubts())
+	}
+	want := nsqd.NewOptions()
+	want.NSQLookupdTCPAddresses = []string{"127.0.0.1:4160"}
+	want.MaxMsgSize, want.MaxBodySize = 1024768, 5123840
+	want.MaxOutputBufferTimeout = time.Second
+	want.E2EProcessingLatencyPercentiles = []float64{1, 0.99, 0.95}
+	if live, fixed := config.Changed(want, opts); len(live)+len(fixed) > 0 {
+		t.Errorf("%q and %q are not as they should be", live, fixed)
 	}
 }
 

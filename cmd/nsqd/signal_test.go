@@ -16,16 +16,6 @@ import (
 	"time"
 )
 
-// asNSQD makes this test binary be nsqd.
-const asNSQD = "NSQD_SIGNAL_TEST"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asNSQD) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
 // A process is an nsqd whose log is read.
 type process struct {
 	t   *testing.T

@@ -54,6 +54,7 @@ func (e Error) Error() string { return e.Text }
 //	nil             an empty body without Content-Type
 //	string, []byte  those bytes as text; without Content-Type when empty
 //	AppendJSON      the JSON that it appends
+//	Answer          the JSON of its Body, with its Status
 //	anything else   its JSON: compact, <, > and & escaped, no line break at the end
 //
 // or, if err is not nil, what the [Error] in it says. Any other error is
@@ -65,6 +66,12 @@ type Handler func(w http.ResponseWriter, r *http.Request, params httprouter.Para
 // often. It cannot fail; it may take locks, since nothing is sent before it is
 // done.
 type AppendJSON func(dst []byte) []byte
+
+// An Answer is a result with a status of its own.
+type Answer struct {
+	Status int
+	Body   any
+}
 
 // buffers are for AppendJSON. One that a huge answer has blown up is not kept.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -91,6 +98,8 @@ const (
 type API struct {
 	Config
 	router *httprouter.Router
+	routes []*route
+	other  *route // requests that match none
 }
 
 // A Config is what an API needs of its daemon.
@@ -105,6 +114,7 @@ type Config struct {
 // ERROR.
 func New(c Config) *API {
 	a := &API{Config: c, router: httprouter.New()}
+	a.other = a.route("", "")
 	a.router.NotFound = a.failing(Error{Status: http.StatusNotFound, Text: "NOT_FOUND"})
 	a.router.MethodNotAllowed = a.failing(Error{Status: http.StatusMethodNotAllowed, Text: "METHOD_NOT_ALLOWED"})
 	a.router.PanicHandler = a.rawPanic
@@ -122,14 +132,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Handle adds a route. The path may have segments like :name, which the
 // handler finds in its params. It panics if the route is already there.
 func (a *API) Handle(method, path string, h Handler, modes ...Mode) {
+	served := a.route(method, path)
 	plain, unlogged, guarded := slices.Contains(modes, Plain), slices.Contains(modes, Unlogged), slices.Contains(modes, Guarded)
 	a.router.Handle(method, path, func(w http.ResponseWriter, r *http.Request, ps httprouter.Params) {
 		start := time.Now()
-		if guarded && a.refused(w, r, start) {
+		if guarded && a.refused(w, r, start, served) {
 			return
 		}
 		result, err := a.call(h, w, r, ps)
 		status := a.respond(w, r, plain, result, err, start)
+		served.count(status)
 		if !unlogged {
 			a.logAccess(r, status, start)
 		}
@@ -143,8 +155,9 @@ func (a *API) Raw(method, path string, h http.Handler, modes ...Mode) {
 		a.router.Handler(method, path, h)
 		return
 	}
+	served := a.route(method, path)
 	a.router.Handler(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !a.refused(w, r, time.Now()) {
+		if !a.refused(w, r, time.Now(), served) {
 			h.ServeHTTP(w, r)
 		}
 	}))
@@ -152,21 +165,27 @@ func (a *API) Raw(method, path string, h http.Handler, modes ...Mode) {
 
 // refused answers a request that the guard does not admit, logs it on all routes,
 // and reports whether it did.
-func (a *API) refused(w http.ResponseWriter, r *http.Request, start time.Time) bool {
+func (a *API) refused(w http.ResponseWriter, r *http.Request, start time.Time, served *route) bool {
 	err := a.Guard.admit(w, r)
 	if err == nil {
 		return false
 	}
-	a.logAccess(r, a.respond(w, r, false, nil, err, start), start)
+	status := a.respond(w, r, false, nil, err, start)
+	served.count(status)
+	a.logAccess(r, status, start)
 	return true
 }
 
 // failing answers every request with the same error.
 func (a *API) failing(e Error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		a.logAccess(r, a.respond(w, r, false, nil, e, start), start)
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.Refuse(w, r, e) })
+}
+
+// Refuse answers a request that is not to get as far as its route.
+func (a *API) Refuse(w http.ResponseWriter, r *http.Request, e Error) {
+	start := time.Now()
+	a.other.count(e.Status)
+	a.logAccess(r, a.respond(w, r, false, nil, e, start), start)
 }
 
 // call runs the handler; a panic becomes an error.
@@ -281,8 +300,12 @@ func (a *API) render(plain bool, result any, err error) (status int, body []byte
 		case []byte:
 			return http.StatusOK, result, textType
 		}
-		if body, err = json.Marshal(result); err == nil {
-			return http.StatusOK, body, jsonType
+		answer, ok := result.(Answer)
+		if !ok {
+			answer = Answer{http.StatusOK, result}
+		}
+		if body, err = json.Marshal(answer.Body); err == nil {
+			return answer.Status, body, jsonType
 		}
 		err = fmt.Errorf("encode answer: %w", err)
 	}

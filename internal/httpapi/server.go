@@ -65,7 +65,16 @@ type Listener struct {
 // returns no handler is running any more. It returns nil if ctx has ended, and
 // else why l failed.
 func Serve(ctx context.Context, l Listener, h http.Handler) error {
-	l.Log.Info(fmt.Sprintf("%s: listening on %s", l.Name, l.Addr()))
+	l.Announce()
+	return ServeEarly(ctx, l, h)
+}
+
+// Announce logs that l is served.
+func (l Listener) Announce() { l.Log.Info(fmt.Sprintf("%s: listening on %s", l.Name, l.Addr())) }
+
+// ServeEarly is [Serve] for a program that has more to do before others are to
+// come: it calls Announce then.
+func ServeEarly(ctx context.Context, l Listener, h http.Handler) error {
 	conns := connections{listener: l, unused: make(map[net.Conn]struct{})}
 	server := NewServer(h, l.Log)
 	server.ConnState = conns.changed

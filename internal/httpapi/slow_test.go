@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -24,6 +25,7 @@ func TestSlowClients(t *testing.T) {
 		reads       bool
 		after       time.Duration
 	}{
+		{"before the first request", "", true, 10 * time.Second},
 		{"in the midst of the header", "GET /big HTTP/1.1\r\nHo", true, 10 * time.Second},
 		{"in the midst of the body", "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc", true, time.Minute},
 		{"between requests", "GET /small HTTP/1.1\r\nHost: x\r\n\r\n", true, 5 * time.Minute},
@@ -58,6 +60,30 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
+// So is one that begins TLS and does not go on.
+func TestSlowHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		network := nsqtest.NewNetwork()
+		stop := serveIn(t, tls.NewListener(network, &tls.Config{Certificates: []tls.Certificate{nsqtest.NewCA(t).Issue("nsqd")}}))
+		defer stop()
+		conn, err := network.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte{22, 3, 1, 2, 0}); err != nil { // a record of 512 bytes begins
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("dropped after %v", took)
+		}
+	})
+}
+
 // An answer that took long to find has all the time to arrive.
 func TestLateAnswerArrives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -83,7 +109,7 @@ func TestLateAnswerArrives(t *testing.T) {
 const bigAnswer = 1 << 20
 
 // serveIn serves an API in a bubble until the returned function is called.
-func serveIn(t *testing.T, network *nsqtest.Network) (stop func()) {
+func serveIn(t *testing.T, network net.Listener) (stop func()) {
 	a := httpapi.New(config(slog.New(slog.DiscardHandler)))
 	a.Handle("GET", "/small", result("x"))
 	a.Handle("GET", "/big", result(strings.Repeat("x", bigAnswer)))

@@ -3,6 +3,7 @@ package lookup
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,14 +30,16 @@ type Client struct {
 }
 
 // NewClient returns a client that gives up on an nsqlookupd after connect for
-// the connection and request for everything, 0 meaning no limit. It logs each
+// the connection and request for everything, 0 meaning no limit. Those that are
+// asked over HTTPS must pass tlsConfig, nil meaning the defaults. It logs each
 // question as INFO.
-func NewClient(connect, request time.Duration, log *slog.Logger) *Client {
+func NewClient(connect, request time.Duration, tlsConfig *tls.Config, log *slog.Logger) *Client {
 	return &Client{
 		http: &http.Client{
 			Timeout: request,
 			Transport: &http.Transport{
 				DialContext:         (&net.Dialer{Timeout: connect}).DialContext,
+				TLSClientConfig:     tlsConfig,
 				MaxIdleConnsPerHost: 1,
 				IdleConnTimeout:     90 * time.Second,
 			},
@@ -48,8 +52,8 @@ func NewClient(connect, request time.Duration, log *slog.Logger) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Channels returns the channels of the topic that any of the nsqlookupds knows,
-// sorted and each once. The addresses are host:port of their HTTP listeners;
-// all are asked at the same time. The names are as the nsqlookupds sent them.
+// sorted and each once. The addresses are host:port of their HTTP listeners, or
+// https://host:port; all are asked at the same time. The names are as the nsqlookupds sent them.
 //
 // The error joins those of the nsqlookupds that did not answer; the channels of
 // the others are returned nevertheless.
@@ -79,7 +83,10 @@ func (c *Client) Channels(ctx context.Context, addresses []string, topic string)
 }
 
 func (c *Client) channels(ctx context.Context, addr, topic string) ([]string, error) {
-	u := "http://" + addr + "/channels?topic=" + url.QueryEscape(topic)
+	if !strings.HasPrefix(addr, "https://") {
+		addr = "http://" + addr
+	}
+	u := addr + "/channels?topic=" + url.QueryEscape(topic)
 	c.log.Info("CI: querying nsqlookupd " + u)
 	var answer struct {
 		Channels []string `json:"channels"`

@@ -32,7 +32,7 @@ func answering(t *testing.T, status int, body string) (addr string) {
 }
 
 func newClient(t *testing.T, request time.Duration) *lookup.Client {
-	c := lookup.NewClient(time.Second, request, slog.New(slog.DiscardHandler))
+	c := lookup.NewClient(time.Second, request, nil, slog.New(slog.DiscardHandler))
 	t.Cleanup(c.Close)
 	return c
 }
@@ -98,7 +98,7 @@ func TestContextEndsTheQuestion(t *testing.T) {
 
 func TestQuestionIsLogged(t *testing.T) {
 	var log bytes.Buffer
-	c := lookup.NewClient(0, 0, logging.New(&log, "", logging.LevelInfo))
+	c := lookup.NewClient(0, 0, nil, logging.New(&log, "", logging.LevelInfo))
 	defer c.Close()
 	if _, err := c.Channels(context.Background(), []string{"127.0.0.1:1"}, "a"); err == nil {
 		t.Error("no error")

@@ -39,6 +39,17 @@ type Daemon[O any] interface {
 	Remaining() string
 }
 
+// A Drainer is a [Daemon] that can be told to stop once its work is done.
+type Drainer interface {
+	// Terminate is told of a SIGTERM. Where that means to drain, it begins a drain,
+	// at the end of which Run returns, and returns true. It returns false where the
+	// daemon is to stop now: also during a drain.
+	Terminate() (draining bool)
+
+	// Stopping is closed when Run has begun to stop, for whatever reason.
+	Stopping() <-chan struct{}
+}
+
 // A Program is one daemon as a command.
 type Program[O any] struct {
 	Name string
@@ -72,19 +83,21 @@ type Process struct {
 	Args           []string // without the name of the program
 	Stdout, Stderr io.Writer
 	Reload         <-chan os.Signal // what comes here makes the program reload
+	Terminate      <-chan os.Signal // what comes here makes it stop, or a [Drainer] drain
 }
 
 // Main runs the program with the command line and the signals of the process:
-// SIGINT and SIGTERM stop it, further ones change nothing; SIGHUP makes it reload.
-// It returns the exit code.
+// SIGINT and SIGTERM stop it, the latter perhaps after a drain, and further ones
+// change nothing; SIGHUP makes it reload. It returns the exit code.
 func (p Program[O]) Main() int {
 	floorHeap()
-	reload := make(chan os.Signal, 1)
+	reload, terminate := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	// The context stays subscribed to the signals until the end.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signal.Notify(terminate, syscall.SIGTERM)
+	// The context stays subscribed to the signal until the end.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	return p.Run(ctx, Process{os.Args[1:], os.Stdout, os.Stderr, reload})
+	return p.Run(ctx, Process{os.Args[1:], os.Stdout, os.Stderr, reload, terminate})
 }
 
 // Run is the program without its surroundings. It returns the exit code: 0

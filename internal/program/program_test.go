@@ -216,3 +216,98 @@ func TestNotifyFails(t *testing.T) {
 		t.Errorf("exit %d", code)
 	}
 }
+
+// A drainingFake drains until emptied is closed.
+type drainingFake struct {
+	*fake
+	emptied  chan struct{}
+	draining bool
+	stopping context.Context
+	stop     context.CancelFunc
+}
+
+func (d *drainingFake) Run(ctx context.Context) error {
+	go func() {
+		select {
+		case <-d.emptied:
+		case <-ctx.Done():
+		}
+		d.stop()
+	}()
+	return d.fake.Run(d.stopping)
+}
+
+func (d *drainingFake) Terminate() bool {
+	first := !d.draining
+	d.draining = true
+	if first {
+		d.log.Info("draining")
+	}
+	return first
+}
+
+func (d *drainingFake) Stopping() <-chan struct{} { return d.stopping.Done() }
+
+// drainingCommand is a daemon that drains until emptied is closed, and then stops
+// when release is closed.
+func drainingCommand(emptied, release chan struct{}) program.Program[options] {
+	p := command(release)
+	plain := p.New
+	p.New = func(o *options, log *slog.Logger, level *slog.LevelVar) (program.Daemon[options], error) {
+		d, err := plain(o, log, level)
+		if err != nil {
+			return nil, err
+		}
+		draining := &drainingFake{fake: d.(*fake), emptied: emptied}
+		draining.stopping, draining.stop = context.WithCancel(context.Background())
+		return draining, nil
+	}
+	return p
+}
+
+// SIGTERM stops a daemon, or makes it drain and then stop by itself; a second one
+// stops it at once. The shutdown timeout is for the stop, however it comes.
+func TestTerminate(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		drains  bool
+		signals int
+		empty   bool // the drain comes to its end
+		hangs   bool // the stop does not
+	}{
+		{"plain", false, 1, false, false},
+		{"drain", true, 1, true, false},
+		{"no patience", true, 2, false, false},
+		{"hangs", false, 1, false, true},
+		{"hangs after a drain", true, 1, true, true},
+		{"hangs without patience", true, 2, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var release chan struct{}
+			if c.hangs {
+				release = make(chan struct{})
+				defer close(release)
+			}
+			emptied := make(chan struct{})
+			cmd := command(release)
+			if c.drains {
+				cmd = drainingCommand(emptied, release)
+			}
+			r := programtest.Start(t, cmd, "--shutdown-timeout=20ms")
+			r.Wait(`serving`)
+			for range c.signals {
+				r.Terminate()
+			}
+			if c.drains {
+				r.Wait(`draining`)
+			}
+			if c.empty {
+				close(emptied)
+			}
+			code, log := r.End()
+			if failed := strings.Contains(log, "FATAL: not stopped within"); failed != c.hangs || (code != 0) != c.hangs {
+				t.Errorf("exit %d and log\n%s", code, log)
+			}
+		})
+	}
+}

@@ -22,9 +22,16 @@ type running[O any] struct {
 // of ctx. systemd, if it wants to know, learns when the daemon is ready, reloads
 // and stops.
 func (r *running[O]) run(ctx context.Context, shutdownTimeout time.Duration) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	result := make(chan error, 1)
 	go func() { result <- r.daemon.Run(ctx) }() // waited for here, unless it takes too long
 	stopping, starting := ctx.Done(), r.daemon.Ready()
+	drainer, _ := r.daemon.(Drainer)
+	var drained <-chan struct{} // it stops by itself
+	if drainer != nil {
+		drained = drainer.Stopping()
+	}
 	var tooLong <-chan time.Time
 	for {
 		select {
@@ -43,6 +50,13 @@ func (r *running[O]) run(ctx context.Context, shutdownTimeout time.Duration) err
 			if starting == nil {
 				r.tell(systemd.SdNotifyReady)
 			}
+		case <-r.proc.Terminate:
+			if drainer == nil || !drainer.Terminate() {
+				stop()
+			}
+		case <-drained:
+			drained = nil
+			stop() // what is said of a stop holds for this one too
 		case <-stopping:
 			stopping = nil
 			r.tell(systemd.SdNotifyStopping)

@@ -127,6 +127,9 @@ func (d *Daemon) remember(line string) {
 	d.tail = append(d.tail, line)
 }
 
+// PID is the number of the process.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
 // Done is closed when the process is gone, however it ended.
 func (d *Daemon) Done() <-chan struct{} { return d.done }
 

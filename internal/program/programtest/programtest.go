@@ -22,23 +22,24 @@ type Program interface {
 
 // Running is a program that has been started.
 type Running struct {
-	t      *testing.T
-	stop   context.CancelFunc
-	reload chan os.Signal
-	log    *watcher
-	stdout bytes.Buffer
-	code   chan int
+	t         *testing.T
+	stop      context.CancelFunc
+	reload    chan os.Signal
+	terminate chan os.Signal
+	log       *watcher
+	stdout    bytes.Buffer
+	code      chan int
 }
 
 // Start runs the program until Stop is called or the test ends.
 func Start(t *testing.T, p Program, args ...string) *Running {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Running{t: t, stop: stop, reload: make(chan os.Signal), log: &watcher{more: make(chan struct{})}, code: make(chan int, 1)}
+	r := &Running{t: t, stop: stop, reload: make(chan os.Signal), terminate: make(chan os.Signal), log: &watcher{more: make(chan struct{})}, code: make(chan int, 1)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.code <- p.Run(ctx, program.Process{Args: args, Stdout: &r.stdout, Stderr: r.log, Reload: r.reload})
+		r.code <- p.Run(ctx, program.Process{Args: args, Stdout: &r.stdout, Stderr: r.log, Reload: r.reload, Terminate: r.terminate})
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -78,11 +79,21 @@ func (r *Running) Wait(pattern string) []string {
 // Reload does what SIGHUP does. It returns before the program has reloaded.
 func (r *Running) Reload() { r.reload <- syscall.SIGHUP }
 
-// Stop ends the program as SIGTERM does. It returns the exit code and the whole
+// Terminate does what SIGTERM does. It does not wait for the end.
+func (r *Running) Terminate() { r.terminate <- syscall.SIGTERM }
+
+// Stop ends the program as SIGINT does. It returns the exit code and the whole
 // log.
 func (r *Running) Stop() (code int, stderr string) {
 	r.t.Helper()
 	r.stop()
+	return r.End()
+}
+
+// End waits until the program has ended by itself. It returns the exit code and
+// the whole log.
+func (r *Running) End() (code int, stderr string) {
+	r.t.Helper()
 	select {
 	case code = <-r.code:
 	case <-time.After(longest):
@@ -94,7 +105,7 @@ func (r *Running) Stop() (code int, stderr string) {
 	return code, r.log.String()
 }
 
-// Until runs the program until its log has the text, then ends it as SIGTERM
+// Until runs the program until its log has the text, then ends it as SIGINT
 // does. It returns the exit code and the log.
 func Until(t *testing.T, p Program, text string, args ...string) (code int, stderr string) {
 	t.Helper()
