@@ -129,6 +129,7 @@ func (o *Options) Check() error {
 	}
 	switch {
 	case len(o.NSQDTCPAddresses) == 0 && len(o.LookupdHTTPAddresses) == 0:
+		//lint:ignore ST1005 the text is contract, full stop included
 		return errors.New("--nsqd-tcp-address or --lookupd-http-address required.")
 	case len(o.NSQDTCPAddresses) > 0 && len(o.LookupdHTTPAddresses) > 0:
 		return errors.New("use --nsqd-tcp-address or --lookupd-http-address not both")
@@ -174,7 +175,6 @@ type name struct {
 	datetime string
 	suffix   string // of compressed files
 	revised  bool   // <REV> is a number; else it is left out
-	pid      bool   // the format has the process id
 }
 
 var errNoRevision = errors.New("missing <REV> in --filename-format when gzip, rotation, or work dir enabled")

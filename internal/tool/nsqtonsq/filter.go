@@ -18,7 +18,7 @@ type Filter struct {
 
 // What apply says of messages that are dropped for a reason to be logged.
 var (
-	errNotJSON      = errors.New("Unable to decode json")
+	errNotJSON      = errors.New("unable to decode json")
 	errMissingField = errors.New("missing field to check required value")
 )
 

@@ -132,7 +132,7 @@ func (r *relay) handle(topic string, m *nsq.Message) error {
 	body, ok, err := r.opts.Filter.apply(m.Body)
 	switch {
 	case errors.Is(err, errNotJSON):
-		r.bad.Printf("ERROR: %s: %.100q (%d bytes)", err, m.Body, len(m.Body))
+		r.bad.Printf("ERROR: Unable to decode json: %.100q (%d bytes)", m.Body, len(m.Body))
 	case err != nil:
 		r.bad.Printf("ERROR: %s", err)
 	}
