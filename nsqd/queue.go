@@ -374,6 +374,10 @@ func (q *queue) takeMemory(into []entry) int {
 	return q.memory.Take(into[:q.share(int64(q.memory.Len()), len(into))])
 }
 
+// decodeSlab is how many messages that are read from disk share an allocation. One
+// that is kept for long pins the others, whose bodies lie beside its own anyway.
+const decodeSlab = 16
+
 // takeDisk takes up to a fair share of what is on disk. A record that is no
 // message is skipped: the backend has reported what it found damaged, so this is
 // one that another program wrote. A deferred message that is not due is passed
@@ -388,9 +392,14 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}
 	n, nanos := 0, int64(0)
+	var slab []Message
 	for i, r := range records {
 		ticket := first + diskqueue.Ticket(i)
-		e, err := decodeEntry(r)
+		if len(slab) == 0 {
+			slab = make([]Message, min(len(records)-i, decodeSlab))
+		}
+		e, err := decodeEntry(&slab[0], r)
+		slab = slab[1:]
 		if err != nil {
 			q.log.Error("decode stored message", "queue", q.name, "err", err)
 			(*d).Finish(ticket)

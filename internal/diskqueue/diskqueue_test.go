@@ -70,9 +70,11 @@ func put(t testing.TB, q *Queue, payloads ...[]byte) {
 func take(q *Queue, dst [][]byte, most int) ([][]byte, error) {
 	before := len(dst)
 	dst, first, err := q.Take(dst, most)
-	for i := range len(dst) - before {
-		q.Finish(first + Ticket(i))
+	tickets := make([]Ticket, len(dst)-before)
+	for i := range tickets {
+		tickets[i] = first + Ticket(i)
 	}
+	q.Finish(tickets...)
 	return dst, err
 }
 

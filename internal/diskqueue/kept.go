@@ -115,14 +115,15 @@ func (q *Queue) moveLocked(held []heldRecord) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var done stretch
 	for i, h := range held {
-		if q.window.set(h.ticket, moved) {
+		if q.window.set(h.ticket, moved, &done) {
 			q.kept.hold(h.ticket, places[i])
 		} else {
 			q.kept.struck = append(q.kept.struck, places[i]) // finished meanwhile
 		}
 	}
-	q.passedLocked(q.window.advance())
+	q.passedLocked(q.window.settle(moved, done))
 	return nil
 }
 
