@@ -10,15 +10,16 @@ RACE = $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && ec
 FILES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test lint fmt bench soak kill clean
+.PHONY: help build demo run test lint fmt bench soak kill storm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Without cgo the programs need no C library, and an idle nsqlookupd takes 2 MB less.
 build: ## compile the programs of cmd/ into build/
 	@mkdir -p build/bench
-	$(GO) build -o build/ ./cmd/...
-	$(GO) build -o build/bench/ ./bench/...
+	CGO_ENABLED=0 $(GO) build -o build/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -o build/bench/ ./bench/...
 
 demo: build ## send files through real daemons, restart one midway, balance the books (FILES="a b")
 	@build/bench/demo -bin build $(FILES)
@@ -46,6 +47,9 @@ soak: build ## a million messages through a nearly memoryless nsqd, each account
 
 kill: ## kill -9 nsqd 200 times at work; nothing that was on disk may be missing
 	$(GO) test -count=1 -timeout 20m -run '^TestKill$$' ./nsqd -kills 200
+
+storm: build ## up to 1,000 simulated nsqds register with an nsqlookupd, again after it was killed
+	@build/bench/lookupd -bin build
 
 clean: ## remove build/, data of `make run` included
 	rm -rf build

@@ -116,7 +116,7 @@ func TestMetricsOfFailures(t *testing.T) {
 		if n := b.metrics()["nsqd_disk_write_errors_total"]; n < 1 {
 			t.Errorf("%v errors counted", n)
 		}
-		b.health.failed(newQueue(b.env, "q", false), errors.New("x"))
+		b.health.failed(newQueue(b.env, "q", false), 1, errors.New("x"))
 		b.metrics().Check(t, metricstest.Values{"nsqd_failing_queues": 2})
 	})
 }

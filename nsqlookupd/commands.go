@@ -25,7 +25,7 @@ func (p *peer) execute(command string, params [][]byte) (reply []byte, err error
 		p.ping()
 		return ok, nil
 	case "IDENTIFY":
-		return p.identify()
+		return aside(p.identify)
 	case "REGISTER":
 		topicName, channelName, err := p.names(command, params)
 		if err != nil {
@@ -41,6 +41,19 @@ func (p *peer) execute(command string, params [][]byte) (reply []byte, err error
 		return ok, nil
 	}
 	return nil, invalid("invalid command " + command)
+}
+
+// aside runs f, which calls deep, on a goroutine of its own and waits for it: the
+// stack of the peer would grow for it, and stay so for as long as the nsqd is
+// connected.
+func aside(f func() ([]byte, error)) (reply []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reply, err = f()
+	}()
+	<-done
+	return reply, err
 }
 
 // ping answers before IDENTIFY too; after it, it is the sign of life that keeps

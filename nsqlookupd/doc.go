@@ -49,9 +49,12 @@
 // of their own, not by their id.
 //
 // A producer also has a slot, a small number that is free again when it has gone.
-// Channels hold slots instead of pointers: nobody asks a channel for its producers
-// but /debug, and it is half the memory. So a slot is given back after the last
+// Topics and channels hold slots instead of pointers: half the memory, and none of it
+// for the garbage collector to follow. So a slot is given back after the last
 // registration of its producer is removed, not before.
+//
+// Peers take turns, a few at a time: see type turns. What may block, a write or a
+// read, is done between two turns.
 //
 // At the default log level each registration is a line, and through slog one line
 // with a Write of its own costs more than registering. Peers gather their lines as

@@ -97,6 +97,7 @@ func New(opts *Options) (*NSQLookupd, error) {
 		idleTimeout:   opts.idleTimeout(),
 		identifyReply: reply,
 		admission:     &l.admission,
+		turns:         newTurns(),
 		counts:        new(counts),
 	})
 	api := newHTTPAPI(l.registry, &l.opts, l.guard, l.log)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -62,6 +63,7 @@ type peerConfig struct {
 	idleTimeout   time.Duration // 0: none
 	identifyReply []byte        // JSON
 	admission     *atomic.Pointer[admission]
+	turns         turns
 	counts        *counts
 }
 
@@ -84,7 +86,10 @@ func newPeer(conn net.Conn, config *peerConfig) *peer {
 type reader struct{ p *peer }
 
 func (r reader) Read(b []byte) (int, error) {
-	if err := r.p.flush(); err != nil {
+	r.p.log.Flush()
+	r.p.turns.end()
+	defer r.p.turns.begin()
+	if err := r.p.write(); err != nil {
 		return 0, err
 	}
 	var deadline time.Time
@@ -100,6 +105,13 @@ func (r reader) Read(b []byte) (int, error) {
 // flush writes the gathered log lines and replies.
 func (p *peer) flush() error {
 	p.log.Flush()
+	p.turns.end()
+	defer p.turns.begin()
+	return p.write()
+}
+
+// write writes the gathered replies.
+func (p *peer) write() error {
 	if len(p.out) == 0 {
 		return nil
 	}
@@ -114,9 +126,21 @@ func (p *peer) flush() error {
 	return err
 }
 
+// turns let only some peers work at a time: a turn ends when a peer has to wait for
+// its connection. Without turns a thousand nsqds that register at once all stand in
+// line for the processors, and a query behind them: it took 170 ms at the median,
+// with turns 3 ms. Only those few hold log lines in memory, too.
+type turns chan struct{}
+
+func newTurns() turns { return make(turns, 2*runtime.GOMAXPROCS(0)) }
+
+func (t turns) begin() { t <- struct{}{} }
+func (t turns) end()   { <-t }
+
 // serve talks to the peer until either side ends it, then removes what the peer
 // had registered and closes the connection.
 func (p *peer) serve() {
+	p.turns.begin()
 	p.info("TCP: new client(", p.addr, ")")
 	err := p.session()
 	if p.producer != nil {
@@ -127,8 +151,10 @@ func (p *peer) serve() {
 		// Only now: whoever reads the reply finds the registrations gone.
 		p.out = protocol.AppendSized(p.out, []byte(refusal.Error()))
 	}
+	p.log.Flush()
+	p.turns.end()
 	// The peer is gone or does not read; it has nothing more to expect.
-	if flushErr := p.flush(); flushErr == nil && refused {
+	if writeErr := p.write(); writeErr == nil && refused {
 		p.linger()
 	}
 	_ = p.conn.Close()

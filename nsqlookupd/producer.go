@@ -23,7 +23,7 @@ type producer struct {
 	lastUpdate atomic.Int64 // unix nanoseconds of IDENTIFY or the last PING
 
 	mu       sync.Mutex
-	topics   []*topic // where topic.producers has this producer, in no order
+	topics   []*topic // where topic.slots has this producer, in no order
 	channels int      // how many channels have this producer
 	gone     bool     // leaveAll was called
 }
@@ -137,25 +137,4 @@ func (p *producer) registrations() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.topics) + p.channels
-}
-
-// insertProducer puts p in its place and reports whether it was missing.
-func insertProducer(list []*producer, p *producer) ([]*producer, bool) {
-	i, ok := slices.BinarySearchFunc(list, p, compareProducers)
-	if ok {
-		return list, false
-	}
-	return slices.Insert(list, i, p), true
-}
-
-// removeProducer takes p out of the list and reports whether it was there.
-func removeProducer(list []*producer, p *producer) ([]*producer, bool) {
-	i, ok := slices.BinarySearchFunc(list, p, compareProducers)
-	if !ok {
-		return list, false
-	}
-	if len(list) == 1 {
-		return nil, true // gives the memory back
-	}
-	return slices.Delete(list, i, i+1), true
 }

@@ -60,9 +60,11 @@ func (r *registry) lookup(topicName string) (channels []string, producers []*pro
 		return nil, nil, false
 	}
 	channels = t.channelNames()
-	producers = slices.Clone(t.producers)
-	if len(t.tombstones) > 0 {
-		producers = slices.DeleteFunc(producers, func(p *producer) bool { return t.isTombstoned(p, now, int64(r.lifetime)) })
+	producers = make([]*producer, 0, len(t.slots))
+	for _, slot := range t.slots {
+		if p := r.at(slot); !t.isTombstoned(p, now, int64(r.lifetime)) {
+			producers = append(producers, p)
+		}
 	}
 	s.mu.RUnlock()
 	producers = slices.DeleteFunc(producers, func(p *producer) bool { return !p.isActive(now, r.inactive) })
@@ -104,15 +106,16 @@ func (r *registry) nodes() *nodeList {
 	}
 	for i, t := range l.topics {
 		t.shard.mu.RLock()
-		for _, p := range t.producers {
-			if int(p.slot) >= len(owners) || owners[p.slot] != p {
+		for _, slot := range t.slots {
+			p := r.at(slot)
+			if int(slot) >= len(owners) || owners[slot] != p {
 				continue // it came later, or is not active
 			}
 			note := uint32(2 * i)
 			if t.isTombstoned(p, now, int64(r.lifetime)) {
 				note++
 			}
-			l.noted[p.slot] = append(l.noted[p.slot], note)
+			l.noted[slot] = append(l.noted[slot], note)
 			l.names++
 			l.nameBytes += len(t.name)
 		}
@@ -161,17 +164,18 @@ func (r *registry) entries() map[string][]entry {
 	}
 	for _, t := range r.sortedTopics() {
 		t.shard.mu.RLock()
-		if len(t.producers) > 0 {
-			list := make([]entry, len(t.producers))
-			for i, p := range t.producers {
+		if len(t.slots) > 0 {
+			list := make([]entry, len(t.slots))
+			for i, slot := range t.slots {
+				p := r.at(slot)
 				list[i] = entry{p, t.tombstones[p]}
 			}
 			all["topic:"+t.name+":"] = list
 		}
 		for _, c := range t.channels {
 			list := make([]entry, 0, len(c.slots))
-			for _, p := range t.producers {
-				if c.has(p) {
+			for _, slot := range t.slots {
+				if p := r.at(slot); c.has(p) {
 					list = append(list, entry{producer: p})
 				}
 			}
@@ -206,7 +210,7 @@ func (r *registry) totals() (t totals) {
 		s.mu.RLock()
 		t.topics += len(s.topics)
 		for _, topic := range s.topics {
-			t.unused += count(len(topic.producers) == 0)
+			t.unused += count(len(topic.slots) == 0)
 			t.channels += len(topic.channels)
 			for p := range topic.tombstones {
 				t.tombstoned += count(topic.isTombstoned(p, now, int64(r.lifetime)))

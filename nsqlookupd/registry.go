@@ -34,6 +34,11 @@ type registry struct {
 	changes atomic.Int64
 	sorted  atomic.Pointer[topicList]
 
+	// bySlot is the producer that has each slot, nil for a free one. An element is
+	// written under mu, before its producer is in any topic and after it is in none:
+	// it may be read under the lock of a shard for a slot that is in a topic there.
+	bySlot atomic.Pointer[[]*producer]
+
 	mu        sync.RWMutex
 	producers []*producer // in the order of compareProducers
 	lastSeq   uint64      // the highest producer.seq given out
@@ -78,11 +83,15 @@ func newRegistry(config registryConfig) *registry {
 		config.maxPerProducer = math.MaxInt
 	}
 	r := &registry{registryConfig: config, seed: maphash.MakeSeed()}
+	r.bySlot.Store(new([]*producer))
 	for i := range r.shards {
 		r.shards[i].topics = map[string]*topic{}
 	}
 	return r
 }
+
+// at returns the producer that has the slot, see bySlot.
+func (r *registry) at(slot uint32) *producer { return (*r.bySlot.Load())[slot] }
 
 // shard returns where the topic is, or would be.
 func (r *registry) shard(topicName string) *shard {
@@ -121,7 +130,14 @@ func (r *registry) add(p *producer) {
 		p.slot = r.slots
 		r.slots++
 	}
-	r.producers, _ = insertProducer(r.producers, p)
+	table := *r.bySlot.Load()
+	if int(p.slot) >= len(table) {
+		table = append(table, make([]*producer, max(16, len(table)))...)
+		r.bySlot.Store(&table)
+	}
+	table[p.slot] = p
+	i, _ := slices.BinarySearchFunc(r.producers, p, compareProducers)
+	r.producers = slices.Insert(r.producers, i, p)
 }
 
 // register enters the producer under the topic and, unless channel is empty, under
@@ -137,7 +153,7 @@ func (r *registry) register(p *producer, topicName, channelName []byte) (newInTo
 	if newTopic {
 		t = &topic{name: string(topicName), shard: s}
 	}
-	place, there := slices.BinarySearchFunc(t.producers, p, compareProducers)
+	place, there := r.findLocked(t, p)
 	newInTopic = !there
 	newChannel := false
 	if len(channelName) > 0 {
@@ -160,7 +176,7 @@ func (r *registry) register(p *producer, topicName, channelName []byte) (newInTo
 		r.addLocked(t)
 	}
 	if newInTopic {
-		t.producers = slices.Insert(t.producers, place, p)
+		t.slots = slices.Insert(t.slots, place, p.slot)
 		if len(t.departed) > 0 {
 			t.restoreTombstone(p, r.now(), int64(r.lifetime))
 		}
@@ -222,7 +238,9 @@ func (r *registry) unregisterTopic(p *producer, topicName string) (channels []st
 // it is called for each of them, with no lock held.
 func (r *registry) disconnect(p *producer, log func(topicName, channelName string)) {
 	r.mu.Lock()
-	r.producers, _ = removeProducer(r.producers, p)
+	if i, ok := slices.BinarySearchFunc(r.producers, p, compareProducers); ok {
+		r.producers = slices.Delete(r.producers, i, i+1)
+	}
 	r.mu.Unlock()
 
 	var channels []string
@@ -249,7 +267,8 @@ func (r *registry) disconnect(p *producer, log func(topicName, channelName strin
 		log(t.name, "")
 	}
 
-	r.mu.Lock() // only now: no channel has the slot any more
+	r.mu.Lock() // only now: no topic and no channel has the slot any more
+	(*r.bySlot.Load())[p.slot] = nil
 	r.freeSlots = append(r.freeSlots, p.slot)
 	r.mu.Unlock()
 }
@@ -301,7 +320,8 @@ func (r *registry) deleteTopic(topicName string) (channels []string, existed boo
 		return nil, false
 	}
 	channels = t.channelNames()
-	for _, p := range t.producers {
+	for _, slot := range t.slots {
+		p := r.at(slot)
 		was := 0
 		for _, c := range t.channels {
 			if c.has(p) {
@@ -328,7 +348,8 @@ func (r *registry) deleteChannel(topicName, channelName string) bool {
 	if !ok {
 		return false
 	}
-	for _, p := range t.producers {
+	for _, slot := range t.slots {
+		p := r.at(slot)
 		if t.channels[i].has(p) {
 			p.leave(nil, 1)
 		}
@@ -349,7 +370,8 @@ func (r *registry) tombstone(topicName, node string) (marked int) {
 		return 0
 	}
 	now := r.now()
-	for _, p := range t.producers {
+	for _, slot := range t.slots {
+		p := r.at(slot)
 		if p.isNode(node) {
 			t.setTombstone(p, now)
 			marked++
@@ -366,7 +388,7 @@ func (r *registry) forgetUnused(lifetime time.Duration) (names []string) {
 		s := &r.shards[i]
 		s.mu.Lock()
 		for _, t := range s.topics {
-			if len(t.producers) == 0 && now-t.unusedSince >= int64(lifetime) {
+			if len(t.slots) == 0 && now-t.unusedSince >= int64(lifetime) {
 				names = append(names, t.name)
 				r.forgetLocked(t)
 			}
@@ -374,6 +396,12 @@ func (r *registry) forgetUnused(lifetime time.Duration) (names []string) {
 		s.mu.Unlock()
 	}
 	return names
+}
+
+// findLocked returns the place of the producer among those of the topic, and whether
+// it is there.
+func (r *registry) findLocked(t *topic, p *producer) (int, bool) {
+	return slices.BinarySearchFunc(t.slots, p, func(slot uint32, p *producer) int { return compareProducers(r.at(slot), p) })
 }
 
 // addLocked puts a topic into its shard. Its key is reserved already.
@@ -387,13 +415,14 @@ func (r *registry) addLocked(t *topic) {
 // registry if it is ephemeral and has no producer left. It reports whether the
 // producer was there. What the producer knows of it is up to the caller.
 func (r *registry) removeLocked(t *topic, p *producer) bool {
-	producers, ok := removeProducer(t.producers, p)
+	i, ok := r.findLocked(t, p)
 	if !ok {
 		return false
 	}
-	t.producers = producers
+	t.slots = slices.Delete(t.slots, i, i+1)
 	delete(t.tombstones, p)
-	if len(producers) == 0 {
+	if len(t.slots) == 0 {
+		t.slots = nil // gives the memory back
 		t.unusedSince = r.now()
 		if protocol.IsEphemeral(t.name) {
 			r.forgetLocked(t)
@@ -407,6 +436,6 @@ func (r *registry) removeLocked(t *topic, p *producer) bool {
 func (r *registry) forgetLocked(t *topic) {
 	r.release(1 + len(t.channels))
 	delete(t.shard.topics, t.name)
-	t.producers, t.channels = nil, nil // a query may have found it just before
+	t.slots, t.channels = nil, nil // a query may have found it just before
 	r.changes.Add(1)
 }

@@ -203,7 +203,7 @@ func fill(t testing.TB, r *registry, producers, topics int) []*producer {
 }
 
 func TestMemoryPerRegistration(t *testing.T) {
-	const producers, topics, limit = 200, 1000, 20 // bytes
+	const producers, topics, limit = 100, 500, 20 // bytes
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -44,7 +44,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 func testConfig() *peerConfig {
 	config := &peerConfig{
 		registry: testRegistry(), log: slog.New(slog.DiscardHandler), idleTimeout: 10 * time.Minute,
-		identifyReply: []byte("{}"), admission: new(atomic.Pointer[admission]), counts: new(counts),
+		identifyReply: []byte("{}"), admission: new(atomic.Pointer[admission]), turns: newTurns(), counts: new(counts),
 	}
 	config.admission.Store(new(admission))
 	return config
@@ -123,6 +123,35 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 			t.Errorf("ended after %s, want %s", got, writeTimeout)
 		}
 		ours.Close()
+	})
+}
+
+// TestPeersThatDoNotReadDelayNobody: those whose replies nobody takes do not keep
+// others from their turn.
+func TestPeersThatDoNotReadDelayNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig()
+		connect := func() net.Conn {
+			ours, theirs := net.Pipe()
+			go newPeer(theirs, config).serve()
+			if _, err := io.WriteString(ours, "  V1PING\n"); err != nil {
+				t.Error(err)
+			}
+			return ours
+		}
+		for range 2 * cap(config.turns) {
+			defer connect().Close()
+		}
+		synctest.Wait()
+		began := time.Now()
+		last := connect()
+		defer last.Close()
+		if _, err := io.ReadFull(last, make([]byte, 6)); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the reply took %s", took)
+		}
 	})
 }
 

@@ -11,10 +11,10 @@ import (
 // A topic is a topic registration. Guarded by the mutex of its shard but for name
 // and shard.
 type topic struct {
-	name      string      // set once
-	shard     *shard      // set once
-	producers []*producer // in the order of compareProducers
-	channels  []*channel  // by name; their producers are among those of the topic
+	name     string     // set once
+	shard    *shard     // set once
+	slots    []uint32   // producer.slot of the producers, these in the order of compareProducers
+	channels []*channel // by name; their producers are among those of the topic
 
 	unusedSince int64 // unix nanoseconds, while there is no producer
 
@@ -39,7 +39,7 @@ func (p *producer) address() nodeAddress { return nodeAddress{p.BroadcastAddress
 // but for the name.
 type channel struct {
 	name  string   // set once
-	slots []uint32 // producer.slot of the producers, ascending: half the size of pointers
+	slots []uint32 // producer.slot of the producers, ascending
 }
 
 // isTombstoned reports whether the producer is tombstoned less than lifetime ago.
