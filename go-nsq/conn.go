@@ -35,8 +35,7 @@ type Conn struct {
 	messageDelegate *connMessageDelegate
 	cmdChan         chan *Command    // TOUCH
 	msgResponseChan chan msgResponse // FIN, REQ
-	heartbeatChan   chan struct{}    // a heartbeat waits for its NOP
-	tooSlowChan     chan struct{}    // capacity 1: nsqd has refused a FIN
+	noticeChan      chan struct{}    // capacity 1: a notice is set, see below
 	exitChan        chan int         // closed when the connection is to end
 	created         time.Time
 
@@ -75,6 +74,10 @@ type Conn struct {
 	idle            atomic.Bool  // no message for long; see Consumer.sharesLocked
 	dead            atomic.Bool  // nothing can be sent or received any more
 	reported        atomic.Bool  // OnIOError was called for a failed read or write
+
+	// Notices of the read loop to the write loop, which clears them.
+	heartbeat atomic.Bool // a heartbeat waits for its NOP
+	tooSlow   atomic.Bool // nsqd has refused a FIN, which is a failure in backoff
 }
 
 // NewConn returns a connection to be made to addr with Connect. It keeps the
@@ -90,8 +93,7 @@ func NewConn(addr string, config *Config, delegate ConnDelegate) *Conn {
 		delegate:        delegate,
 		cmdChan:         make(chan *Command),
 		msgResponseChan: make(chan msgResponse, answersQueued),
-		heartbeatChan:   make(chan struct{}, 1),
-		tooSlowChan:     make(chan struct{}, 1),
+		noticeChan:      make(chan struct{}, 1),
 		exitChan:        make(chan int),
 		created:         time.Now(),
 		owner:           []slog.Attr{addrAttr(addr)},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -53,10 +54,27 @@ func (c *Conn) handleFrame(f frame) {
 func (c *Conn) handleHeartbeat() {
 	c.log(LogLevelDebug, "heartbeat received")
 	c.delegate.OnHeartbeat(c)
+	c.notice(&c.heartbeat) // one NOP answers for several
+}
+
+// notice sets a notice to the write loop.
+func (c *Conn) notice(notice *atomic.Bool) {
+	notice.Store(true)
 	select {
-	case c.heartbeatChan <- struct{}{}:
-	default: // one NOP answers for both
+	case c.noticeChan <- struct{}{}:
+	default:
 	}
+}
+
+// handleNotices does what the notices say.
+func (c *Conn) handleNotices() error {
+	if c.tooSlow.Swap(false) {
+		c.delegate.OnBackoff(c)
+	}
+	if c.heartbeat.Swap(false) {
+		return c.WriteCommand(Nop())
+	}
+	return nil
 }
 
 // handleRefusal looks whether an error frame refuses an answer to a message. What
@@ -69,10 +87,7 @@ func (c *Conn) handleRefusal(data []byte) {
 	c.touches.removeID(failure.ID)
 	c.tellAnswerFailed(failure)
 	if failure.Command == "FIN" && c.config.BackoffOnFailedFinish {
-		select {
-		case c.tooSlowChan <- struct{}{}:
-		default:
-		}
+		c.notice(&c.tooSlow)
 	}
 }
 
@@ -200,12 +215,10 @@ func (c *Conn) writeLoop() {
 		case <-c.exitChan:
 			c.log(LogLevelDebug, "writeLoop exiting")
 			return
-		case <-c.heartbeatChan:
-			err = c.WriteCommand(Nop())
+		case <-c.noticeChan:
+			err = c.handleNotices()
 		case <-touch:
 			err = c.touchDue()
-		case <-c.tooSlowChan:
-			c.delegate.OnBackoff(c)
 		case cmd := <-c.cmdChan:
 			err = c.WriteCommand(cmd)
 		case resp := <-c.msgResponseChan:

@@ -110,6 +110,10 @@ func (r *Consumer) handlerLoop(handler Handler) {
 		if connectionLost(m) || r.giveUp(handler, m) {
 			continue
 		}
+		if r.hooks.Handled == nil && !r.config.RecoverPanics {
+			r.settle(m, 0, handler.HandleMessage(m)) // the usual case
+			continue
+		}
 		took, err := r.timed(func() error { return handler.HandleMessage(m) })
 		r.settle(m, took, err)
 	}

@@ -183,7 +183,8 @@ func (b *poolPublish) judgeRefusal(node *poolNode, refusal ErrProtocol) verdict 
 	return refused
 }
 
-func (b *poolPublish) error(v verdict) error {
+// failure is the error that the caller gets.
+func (b *poolPublish) failure(v verdict) error {
 	if v == refused {
 		return b.failures[len(b.failures)-1].Err
 	}
@@ -198,7 +199,7 @@ func (b *poolPublish) send(ctx context.Context) error {
 	for {
 		node := b.next()
 		if node == nil {
-			return b.error(tryNext)
+			return b.failure(tryNext)
 		}
 		uncertain, err := node.producer.send(ctx, b.cmd)
 		if err == nil {
@@ -210,7 +211,7 @@ func (b *poolPublish) send(ctx context.Context) error {
 		}
 		v := b.judge(node, err, causeOf(node, err), uncertain)
 		if v != tryNext || ctx.Err() != nil {
-			return b.error(v)
+			return b.failure(v)
 		}
 	}
 }
@@ -230,10 +231,10 @@ func (b *poolPublish) sendAsync(ctx context.Context) error {
 	for {
 		node := b.next()
 		if node == nil {
-			return b.error(tryNext)
+			return b.failure(tryNext)
 		}
 		t := &ProducerTransaction{cmd: b.cmd}
-		t.onDone = func(t *ProducerTransaction) { b.done(node, t) }
+		t.details().onDone = func(t *ProducerTransaction) { b.done(node, t) }
 		err := node.producer.sendTransaction(ctx, t)
 		if err == nil {
 			return nil
@@ -242,7 +243,7 @@ func (b *poolPublish) sendAsync(ctx context.Context) error {
 			return ErrStopped
 		}
 		if v := b.judge(node, err, causeOf(node, err), false); v != tryNext || ctx.Err() != nil {
-			return b.error(v)
+			return b.failure(v)
 		}
 	}
 }
@@ -255,9 +256,9 @@ func (b *poolPublish) done(node *poolNode, t *ProducerTransaction) {
 		b.finish(nil, tryNext)
 		return
 	}
-	v := b.judge(node, t.Error, t.cause, t.uncertain)
+	v := b.judge(node, t.Error, t.Cause(), t.Uncertain())
 	if v != tryNext {
-		b.finish(b.error(v), v)
+		b.finish(b.failure(v), v)
 		return
 	}
 	again := func() {
@@ -266,15 +267,15 @@ func (b *poolPublish) done(node *poolNode, t *ProducerTransaction) {
 		}
 	}
 	if !b.pool.goUnlessStopped(again) {
-		b.finish(b.error(tryNext), tryNext)
+		b.finish(b.failure(tryNext), tryNext)
 	}
 }
 
 // finish tells the caller of an asynchronous publish its outcome.
 func (b *poolPublish) finish(err error, v verdict) {
-	b.outcome.Error, b.outcome.uncertain = err, v == unclear
+	b.outcome.Error = err
 	if len(b.failures) > 0 && err != nil {
-		b.outcome.cause = b.failures[len(b.failures)-1].Cause
+		b.outcome.more = &transactionDetails{cause: b.failures[len(b.failures)-1].Cause, uncertain: v == unclear}
 	}
 	b.pool.deliveries.deliver(b.outcome)
 }

@@ -211,7 +211,7 @@ func (w *Producer) send(ctx context.Context, cmd *Command) (uncertain bool, err 
 		}
 	}
 	w.doneChans.Put(doneChan)
-	return t.uncertain, t.Error
+	return t.Uncertain(), t.Error
 }
 
 func (w *Producer) sendCommandAsync(ctx context.Context, cmd *Command, doneChan chan *ProducerTransaction,

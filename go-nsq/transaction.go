@@ -12,11 +12,23 @@ type ProducerTransaction struct {
 	Error error         // nil, ErrProtocol, or ErrNotConnected
 	Args  []interface{} // the caller's arguments as given; nil for none
 
-	cause     error    // see Cause
-	uncertain bool     // see Uncertain
-	cmd       *Command // nil once it is being written, and for a rejected publish
-	doneChan  chan *ProducerTransaction
+	cmd      *Command // nil once it is being written, and for a rejected publish
+	doneChan chan *ProducerTransaction
+	more     *transactionDetails // what few transactions have; nil for the others
+}
+
+// transactionDetails are apart to keep a transaction within 64 bytes.
+type transactionDetails struct {
+	cause     error                      // see Cause
+	uncertain bool                       // see Uncertain
 	onDone    func(*ProducerTransaction) // called instead of doneChan, must not block; nil for none
+}
+
+func (t *ProducerTransaction) details() *transactionDetails {
+	if t.more == nil {
+		t.more = new(transactionDetails)
+	}
+	return t.more
 }
 
 // Uncertain says of a publish that failed whether nsqd may have stored it all
@@ -24,13 +36,16 @@ type ProducerTransaction struct {
 // publish it again may double it. A failed publish that is not uncertain was
 // certainly not stored.
 func (t *ProducerTransaction) Uncertain() bool {
-	return t.uncertain
+	return t.more != nil && t.more.uncertain
 }
 
 // Cause says what lies behind ErrNotConnected: how the connection was lost. It
 // is nil if there is nothing to tell.
 func (t *ProducerTransaction) Cause() error {
-	return t.cause
+	if t.more == nil {
+		return nil
+	}
+	return t.more.cause
 }
 
 // Limits of what waits to be written before publishing blocks.
@@ -102,12 +117,14 @@ func (q *transactionQueue) put(ctx context.Context, t *ProducerTransaction) (boo
 // waitWhile waits on cond, whose lock is held, while condition holds. The end of
 // ctx ends the wait with its error.
 func waitWhile(ctx context.Context, cond *sync.Cond, condition func() bool) error {
-	stop := context.AfterFunc(ctx, func() {
-		cond.L.Lock()
-		defer cond.L.Unlock()
-		cond.Broadcast()
-	})
-	defer stop()
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() {
+			cond.L.Lock()
+			defer cond.L.Unlock()
+			cond.Broadcast()
+		})
+		defer stop()
+	}
 	for condition() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -215,8 +232,8 @@ func (q *transactionQueue) close(cause error) []*ProducerTransaction {
 		t := q.transactions.pop()
 		if t.Error == nil {
 			q.lost++
-			t.uncertain = t.cmd == nil
-			t.cmd, t.Error, t.cause = nil, ErrNotConnected, cause
+			t.details().uncertain, t.details().cause = t.cmd == nil, cause
+			t.cmd, t.Error = nil, ErrNotConnected
 		}
 		left = append(left, t)
 	}
@@ -293,8 +310,8 @@ func newDeliveries() *deliveries {
 
 // deliver hands t to its doneChan, if it has one.
 func (d *deliveries) deliver(t *ProducerTransaction) {
-	if t.onDone != nil {
-		t.onDone(t)
+	if t.more != nil && t.more.onDone != nil {
+		t.more.onDone(t)
 		return
 	}
 	if t.doneChan == nil {

@@ -136,17 +136,14 @@ func (c *conn) fin(params [][]byte) error {
 // flight to this client.
 func (c *conn) endFinRun() error {
 	con := c.consumer.Load()
-	window := con.channel.latency
-	var published *[]int64
-	if window != nil {
+	if window := con.channel.latency; window == nil {
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, nil)
+	} else {
 		c.publishTimes = c.publishTimes[:0]
-		published = &c.publishTimes
-	}
-	c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, published)
-	con.channel.queue.finish(&c.answered)
-	if window != nil {
+		c.missing = con.inFlight.finish(c.fins, c.missing[:0], &c.answered, &c.publishTimes)
 		window.record(c.publishTimes)
 	}
+	con.channel.queue.finish(&c.answered)
 	c.finished.Add(uint64(len(c.fins) - len(c.missing)))
 	c.fins = c.fins[:0]
 	con.gainedRoom()

@@ -292,7 +292,7 @@ func TestDowngradeFindsEveryMessage(t *testing.T) {
 				if err != nil || len(records) != 1 {
 					t.Fatal(records, err)
 				}
-				e, err := decodeEntry(records[0])
+				e, err := decodeEntry(new(Message), records[0])
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -20,8 +20,8 @@ type slowBackend struct {
 	begin, proceed chan struct{}
 }
 
-func (s slowDelete) open(name string, ready func()) (backend, error) {
-	b, err := s.storage.open(name, ready)
+func (s slowDelete) open(name string, tell events) (backend, error) {
+	b, err := s.storage.open(name, tell)
 	return slowBackend{b, s.begin, s.proceed}, err
 }
 

@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -23,11 +24,17 @@ type failingStorage struct {
 	all   error
 	only  map[string]error         // by queue
 	until map[string]chan struct{} // writes wait until it is closed
+	told  map[string]func(error)   // how syncs go
 }
 
 // useFailing puts a failingStorage between a daemon and its disk.
 func useFailing(n *NSQD) *failingStorage {
-	s := &failingStorage{storage: n.env.storage, only: make(map[string]error), until: make(map[string]chan struct{})}
+	s := &failingStorage{
+		storage: n.env.storage,
+		only:    make(map[string]error),
+		until:   make(map[string]chan struct{}),
+		told:    make(map[string]func(error)),
+	}
 	n.env.storage = s
 	return s
 }
@@ -53,9 +60,20 @@ func (s *failingStorage) block(queue string) (release func()) {
 	return sync.OnceFunc(func() { close(released) })
 }
 
-func (s *failingStorage) open(name string, ready func()) (backend, error) {
-	b, err := s.storage.open(name, ready)
+func (s *failingStorage) open(name string, tell events) (backend, error) {
+	s.mu.Lock()
+	s.told[name] = tell.synced
+	s.mu.Unlock()
+	b, err := s.storage.open(name, tell)
 	return &failingBackend{b, s, name}, err
+}
+
+// synced tells a queue how a sync in the background went.
+func (s *failingStorage) synced(queue string, err error) {
+	s.mu.Lock()
+	told := s.told[queue]
+	s.mu.Unlock()
+	told(err)
 }
 
 type failingBackend struct {
@@ -65,21 +83,28 @@ type failingBackend struct {
 }
 
 func (b *failingBackend) Put(batch *diskqueue.Batch) error {
-	if err := b.failure(); err != nil {
+	if err := b.fate(); err != nil {
 		return err
 	}
 	return b.backend.Put(batch)
 }
 
 func (b *failingBackend) Keep(batch *diskqueue.Batch) (diskqueue.Ticket, error) {
-	if err := b.failure(); err != nil {
+	if err := b.fate(); err != nil {
 		return 0, err
 	}
 	return b.backend.Keep(batch)
 }
 
-// failure is why a write fails; it comes when writes need not wait any more.
-func (b *failingBackend) failure() error {
+func (b *failingBackend) Try(size int) error {
+	if err := b.fate(); err != nil {
+		return err
+	}
+	return b.backend.Try(size)
+}
+
+// fate waits as it is told and returns what becomes of a write.
+func (b *failingBackend) fate() error {
 	b.storage.mu.Lock()
 	err, until := b.storage.all, b.storage.until[b.name]
 	if err == nil {
@@ -323,6 +348,47 @@ func TestHealthIsThatOfEachQueue(t *testing.T) {
 	pub("worse", http.StatusServiceUnavailable)
 	d.post("/topic/empty?topic=worse", "", "")
 	health(http.StatusOK, "OK")
+}
+
+// /ping is good again by itself once messages could be stored, though nobody
+// publishes: a load balancer would send no publishers before. And it is bad while
+// what was stored does not reach the disk.
+func TestHealthReturnsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, func(o *Options) { o.MemQueueSize = 0 })
+		disk := useFailing(b.NSQD)
+		refuse := func(topic string) {
+			b.connect().CommandBody("x", "PUB", topic).ExpectError("E_PUB_FAILED PUB failed " + fullDisk(topic).Error()).ExpectClosed()
+		}
+		disk.failOnly("a", fullDisk("a"))
+		disk.failOnly("b", fullDisk("b"))
+		refuse("a")
+		refuse("b")
+		time.Sleep(time.Minute)
+		nsqtest.Equal(t, b.health.String(), "NOK - "+fullDisk("b").Error())
+		disk.failOnly("b", nil)
+		time.Sleep(2 * trialPause)
+		nsqtest.Equal(t, b.health.String(), "NOK - "+fullDisk("a").Error())
+		disk.failOnly("a", nil)
+		time.Sleep(2 * trialPause)
+		nsqtest.Equal(t, b.health.String(), "OK")
+
+		b.connect().Pub("a", "m")
+		disk.synced("a", errors.New("fsync fails"))
+		b.connect().Pub("a", "m").Pub("b", "m")
+		time.Sleep(500 * time.Millisecond) // the next sync in the background is later
+		nsqtest.Equal(t, b.health.String(), "NOK - fsync fails")
+		time.Sleep(2 * b.options().SyncTimeout)
+		nsqtest.Equal(t, b.health.String(), "OK")
+		disk.synced("a", errors.New("fsync fails"))
+		if err := b.topic("a").empty(); err != nil {
+			t.Fatal(err)
+		}
+		nsqtest.Equal(t, b.health.String(), "OK")
+		for _, topic := range []string{"a", "b"} {
+			nsqtest.Equal(t, b.topic(topic).queue.depth(), map[string]int64{"a": 0, "b": 1}[topic])
+		}
+	})
 }
 
 // Publishers, consumers that answer anyhow, and a disk that fails now and then:

@@ -37,18 +37,18 @@
 //
 // # Goroutines
 //
-// Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the timekeeper,
-// the metadata writer, the nsqlookupd peers, the drainer and, where it is asked for,
-// statsd. The HTTP servers come before topics are loaded, and tell of that; what
-// is not about the daemon's health waits in them (onceReady). The accept loop's connSet
-// starts, and waits for, one IOLoop per client, which waits for the client's
-// messagePump. That one has a goroutine only while there is something to do: a member of
-// the crew, some of whom wait for the next pump, until Run ends them. An idle consumer
-// costs one goroutine and 9 KiB in all. A topic has a pump only while it has a backlog to
-// move; closing the
-// topic waits for it. A channel has a mover (excess.go) only while it has more in
-// memory than it may; closing or deleting the channel waits for that. An idle topic
-// or channel has no goroutine and no timer.
+// Run starts, and waits for, the accept loop, the HTTP and HTTPS servers, the
+// timekeeper, the metadata writer, the nsqlookupd peers, the drainer, the trials of
+// queues that fail and, where it is asked for, statsd. The HTTP servers come before
+// topics are loaded, and tell of that; what is not about the daemon's health waits in
+// them (onceReady). The accept loop's connSet starts, and waits for, one IOLoop per
+// client, which waits for the client's messagePump. That one has a goroutine only while
+// there is something to do: a member of the crew, some of whom wait for the next pump,
+// until Run ends them. An idle consumer costs one goroutine and 9 KiB in all. A topic has
+// a pump only while it has a backlog to move; closing the topic waits for it. A channel
+// has a mover (excess.go) only while it has more in memory than it may; closing or
+// deleting the channel waits for that. An idle topic or channel has no goroutine and no
+// timer.
 //
 // # Deferred messages
 //
@@ -100,6 +100,11 @@
 // there; meanwhile consumers take nothing from disk, or memory would fill with what
 // they read and do not finish. Writes are tried again after 50 ms, later every
 // second, and when one succeeds all goes its usual way again.
+//
+// /ping is bad while a queue cannot store messages, or an fsync in the background
+// fails. It is good again by itself: a queue that keeps messages in memory stores
+// them, and for one that has refused its publishers health.go tries, every second,
+// whether as many bytes could be written and synced.
 //
 // Timeouts and deferred messages never wait for a disk: they go to memory, beyond
 // the limit if need be, and from there to disk on the channel's mover.

@@ -218,7 +218,7 @@ func TestNotReadyWithoutStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startDraining(t)
 		q := newQueue(b.env, "q", false)
-		b.health.failed(q, errExiting)
+		b.health.failed(q, 1, errExiting)
 		b.expect("GET", "/health/ready", "", 503, `{"status":"unavailable","reasons":["storage: exiting"]}`)
 		b.expect("GET", "/health/live", "", 200, ready)
 		b.health.forget(q)

@@ -1,6 +1,8 @@
 package nsqd
 
 import (
+	"time"
+
 	"github.com/nsq-suite/nsq/internal/metrics"
 )
 
@@ -17,13 +19,17 @@ func (n *NSQD) gatherMetrics(s *metrics.Samples) {
 	}
 	s.Gauge("nsqd_metrics_omitted_topics", "Topics that have no metrics of their own, the last by name, because of --metrics-max-topics.").Add(float64(omitted), nil)
 	ofTopics, ofChannels := newTopicMetrics(s), newChannelMetrics(s)
+	var damage damageStats
 	for _, t := range topics {
 		stats, _ := t.stats(statsFilter{})
 		ofTopics.add(&stats)
+		damage.add(stats.damageStats)
 		for i := range stats.Channels {
 			ofChannels.add(t.name, &stats.Channels[i])
+			damage.add(stats.Channels[i].damageStats)
 		}
 	}
+	damageMetrics(s, damage)
 	if n.env.latencyWindow > 0 {
 		latencyMetrics(s, topics)
 	}
@@ -36,6 +42,9 @@ func (n *NSQD) daemonMetrics(s *metrics.Samples) {
 	failing, failures := n.health.counts()
 	s.Gauge("nsqd_failing_queues", "Queues of topics and channels that cannot store messages just now.").Add(float64(failing), nil)
 	s.Counter("nsqd_disk_write_errors_total", "Writes to queues on disk that failed.").Add(float64(failures), nil)
+	s.Counter("nsqd_disk_syncs_total", "Fsyncs of queue files.").Add(float64(n.syncs.count.Load()), nil)
+	s.Counter("nsqd_disk_sync_errors_total", "Those of them that failed.").Add(float64(n.syncs.failed.Load()), nil)
+	s.Counter("nsqd_disk_sync_seconds_total", "Time that fsyncs took.").Add(time.Duration(n.syncs.nanos.Load()).Seconds(), nil)
 
 	open, accepted, refused := n.conns.counts()
 	s.Gauge("nsqd_connections", "TCP connections of clients.").Add(float64(open), nil)
@@ -115,6 +124,14 @@ func (m *channelMetrics) add(topic string, c *channelStats) {
 	m.deferred.Add(float64(c.Deferred), labels)
 	m.clients.Add(float64(c.ClientCount), labels)
 	m.paused.AddBool(c.Paused, labels)
+}
+
+// damageMetrics adds what was found damaged in the files of all queues that are
+// shown. Gauges, since a queue that is deleted takes its part with it.
+func damageMetrics(s *metrics.Samples, d damageStats) {
+	s.Gauge("nsqd_disk_damaged_records", "Places in queue files, of one or more records each, that were found damaged and set aside.").Add(float64(d.DamagedRecords), nil)
+	s.Gauge("nsqd_disk_damaged_bytes", "Bytes at those places.").Add(float64(d.DamagedBytes), nil)
+	s.Gauge("nsqd_disk_damaged_files", "Queue files found missing, cut short or unreadable as a whole.").Add(float64(d.DamagedFiles), nil)
 }
 
 // latencyMetrics adds how long messages took from publish to FIN.

@@ -38,6 +38,8 @@ func TestMetrics(t *testing.T) {
 			"nsqd_ready": 1, "nsqd_draining": 0, "nsqd_failing_queues": 0, "nsqd_disk_write_errors_total": 0,
 			"nsqd_connections": 0, "nsqd_connections_accepted_total": 0, "nsqd_connections_refused_total": 0,
 			"nsqd_topics": 0, "nsqd_metrics_omitted_topics": 0,
+			"nsqd_disk_syncs_total": 0, "nsqd_disk_sync_errors_total": 0, "nsqd_disk_sync_seconds_total": 0,
+			"nsqd_disk_damaged_records": 0, "nsqd_disk_damaged_bytes": 0, "nsqd_disk_damaged_files": 0,
 		})
 		consumer, leaving := b.connect().Sub("t", "c").Rdy(4), b.connect().Sub("t", "d#ephemeral").Rdy(1)
 		b.connect().Mpub("t", "1", "22", "333", "4444", "55555").Dpub("t", time.Hour, "666666").Close()
@@ -114,7 +116,7 @@ func TestMetricsOfFailures(t *testing.T) {
 		if n := b.metrics()["nsqd_disk_write_errors_total"]; n < 1 {
 			t.Errorf("%v errors counted", n)
 		}
-		b.health.failed(newQueue(b.env, "q", false), errors.New("x"))
+		b.health.failed(newQueue(b.env, "q", false), 1, errors.New("x"))
 		b.metrics().Check(t, metricstest.Values{"nsqd_failing_queues": 2})
 	})
 }

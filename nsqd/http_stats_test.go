@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/diskqueue"
+	"github.com/nsq-suite/nsq/internal/metrics/metricstest"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -268,6 +269,9 @@ func TestStatsOfDamage(t *testing.T) {
 	nsqtest.Equal(t, s.Topics[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31, DamagedFiles: 1})
 	nsqtest.Equal(t, s.Topics[1].damageStats, damageStats{})
 	nsqtest.Equal(t, s.Topics[1].Channels[0].damageStats, damageStats{DamagedRecords: 1, DamagedBytes: 31})
+	metricstest.Scrape(t, d.url("/metrics")).Check(t, metricstest.Values{
+		"nsqd_disk_damaged_records": 2, "nsqd_disk_damaged_bytes": 62, "nsqd_disk_damaged_files": 1,
+	})
 	last := `"e2e_processing_latency":{"count":0,"percentiles":null},"disk_damaged_records":1,"disk_damaged_bytes":31}`
 	if !strings.Contains(raw, last) {
 		t.Errorf("%s not in %s", last, raw)

@@ -84,10 +84,10 @@ func (f *inFlight) armLocked(due int64) bool {
 	return true
 }
 
-// finish removes the given messages. It adds their records to records, when they
-// were published to published unless that is nil, and the IDs that are not in
-// flight to missing, which it returns.
-func (f *inFlight) finish(ids []MessageID, missing []MessageID, records *tickets, published *[]int64) []MessageID {
+// finish removes the given messages. It adds their records to finished and appends
+// the IDs that are not in flight to missing, and, unless published is nil, when the
+// others were published to that.
+func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *tickets, published *[]int64) []MessageID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
@@ -97,7 +97,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, records *tickets
 			continue
 		}
 		if fl.stored != notStored {
-			records.add(fl.entry)
+			finished.add(fl.entry)
 		}
 		if published != nil {
 			*published = append(*published, fl.msg.Nanos)

@@ -86,12 +86,13 @@ func makeEntries(ids *idSource, bodies [][]byte, delayMs uint32, own bool, into 
 	return into
 }
 
-// decodeEntry reads what [protocol.AppendMessage] stored; the message keeps
-// record.
-func decodeEntry(record []byte) (entry, error) {
+// decodeEntry reads into msg what [protocol.AppendMessage] stored; the message
+// keeps record.
+func decodeEntry(msg *Message, record []byte) (entry, error) {
 	m, err := protocol.DecodeMessage(record)
 	if err != nil {
 		return entry{}, err
 	}
-	return entry{msg: &Message{ID: m.ID, Nanos: m.Nanos, Body: m.Body}, attempts: m.Attempts}, nil
+	*msg = Message{ID: m.ID, Nanos: m.Nanos, Body: m.Body}
+	return entry{msg: msg, attempts: m.Attempts}, nil
 }

@@ -29,6 +29,7 @@ type NSQD struct {
 	started  time.Time
 	dir      string // --data-path, or the working directory
 	lock     *dirLock
+	found    *diskqueue.Names // on disk when it started
 	tcp      net.Listener
 	http     net.Listener // nil for none
 	https    net.Listener // nil for none
@@ -135,6 +136,10 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("list data-path: %w", err), lock.release())
 	}
+	if err := tidy(n.dir, n.log); err != nil {
+		return nil, errors.Join(fmt.Errorf("list data-path: %w", err), lock.release())
+	}
+	n.found = names
 	n.configured = *opts
 	n.opts.Store(&own)
 	n.serverTLS.Store(ownTLS)
@@ -142,7 +147,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.guard.Use(rules)
 	n.life, n.end = context.WithCancel(context.Background())
 	n.keeper = newTimekeeper(clock{start: n.started})
-	n.health = new(health)
+	n.health = newHealth()
 	n.metadata = newMetadata(n.dir, n.log, n.topicList)
 	disk := diskqueue.NewShared(diskqueue.SharedOptions{OnSync: n.syncs.observe})
 	n.env = &env{
@@ -275,6 +280,7 @@ func (n *NSQD) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return n.keeper.run(ctx) })
 	g.Go(func() error { return n.metadata.run(ctx) })
+	g.Go(func() error { return n.health.run(ctx) })
 	g.Go(func() error { return n.lookup.run(ctx) })
 	g.Go(func() error { return n.drain.run(ctx) })
 	if n.statsd != nil {
@@ -336,6 +342,11 @@ func (n *NSQD) load() error {
 	}
 	if err := n.metadata.persist(); err != nil {
 		return fmt.Errorf("failed to persist metadata - %w", err)
+	}
+	if names := forgotten(n.found, n.topicList()); len(names) > 0 {
+		const most = 20 // in one line
+		n.log.Warn("queue files of topics or channels that are not in "+metadataFile,
+			"queues", len(names), "first", names[:min(len(names), most)])
 	}
 	return nil
 }

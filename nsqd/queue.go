@@ -32,6 +32,8 @@ type backend interface {
 	Finish(tickets ...diskqueue.Ticket)
 	// Keep stores a batch as if it had been put and taken.
 	Keep(*diskqueue.Batch) (first diskqueue.Ticket, err error)
+	// Try stores that many bytes for a moment: its error is that of Put.
+	Try(size int) error
 	Depth() int64
 	// Damage returns what was found damaged since the backend was opened.
 	Damage() diskqueue.Damage
@@ -43,11 +45,16 @@ type backend interface {
 	Delete() error
 }
 
+// events are what a backend tells its queue. Neither function may call it.
+type events struct {
+	ready  func()      // it has left a token in Ready
+	synced func(error) // how a sync in the background went; what failed is tried again
+}
+
 // A storage opens backends by queue name.
 type storage interface {
-	// open returns the backend of that name, with what it holds from before. It
-	// calls ready whenever it leaves a token in Ready.
-	open(name string, ready func()) (backend, error)
+	// open returns the backend of that name, with what it holds from before.
+	open(name string, tell events) (backend, error)
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
@@ -259,22 +266,41 @@ func (q *queue) write(batch *diskqueue.Batch, nanos int64) error {
 		}
 		err = d.Put(batch)
 	}
-	return q.report(err)
+	return q.report(batch.Size(), err)
 }
 
-// report tells the daemon's health how a write went, and returns err, or
+// report tells the daemon's health how a write of that many bytes went, and returns err, or
 // [errExiting] when the queue is gone.
-func (q *queue) report(err error) error {
+func (q *queue) report(size int, err error) error {
 	switch {
 	case err == nil:
 		q.health.stored(q)
 	case errors.Is(err, errExiting) || errors.Is(err, diskqueue.ErrClosed):
 		return errExiting // a deletion came in between, which says nothing of the disk
 	default:
-		q.health.failed(q, err)
+		q.health.failed(q, size, err)
 	}
 	return err
 }
+
+// try finds out whether the queue, which could not store a batch of that size,
+// could do so now. One that keeps messages in memory tries by storing them.
+func (q *queue) try(size int) error {
+	if q.excess.failing.Load() {
+		return errStillFailing
+	}
+	d, err := q.openDisk()
+	if err == nil {
+		err = d.Try(size)
+	}
+	if errors.Is(err, errExiting) || errors.Is(err, diskqueue.ErrClosed) {
+		return nil // it is gone
+	}
+	return err
+}
+
+// errStillFailing is returned by try for a queue that tries by itself.
+var errStillFailing = errors.New("not stored yet")
 
 // openDisk returns the backend, which it opens on first use. Of a deleted queue
 // that has none it returns [errExiting]: a publisher that was on its way when the
@@ -291,7 +317,7 @@ func (q *queue) openDisk() (backend, error) {
 	if q.deleted.Load() {
 		return nil, errExiting
 	}
-	d, err := q.storage.open(q.name, q.handDisk)
+	d, err := q.storage.open(q.name, events{q.handDisk, func(err error) { q.health.synced(q, err) }})
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +374,10 @@ func (q *queue) takeMemory(into []entry) int {
 	return q.memory.Take(into[:q.share(int64(q.memory.Len()), len(into))])
 }
 
+// decodeSlab is how many messages that are read from disk share an allocation. One
+// that is kept for long pins the others, whose bodies lie beside its own anyway.
+const decodeSlab = 16
+
 // takeDisk takes up to a fair share of what is on disk. A record that is no
 // message is skipped: the backend has reported what it found damaged, so this is
 // one that another program wrote. A deferred message that is not due is passed
@@ -362,9 +392,14 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}
 	n, nanos := 0, int64(0)
+	var slab []Message
 	for i, r := range records {
 		ticket := first + diskqueue.Ticket(i)
-		e, err := decodeEntry(r)
+		if len(slab) == 0 {
+			slab = make([]Message, min(len(records)-i, decodeSlab))
+		}
+		e, err := decodeEntry(&slab[0], r)
+		slab = slab[1:]
 		if err != nil {
 			q.log.Error("decode stored message", "queue", q.name, "err", err)
 			(*d).Finish(ticket)
@@ -514,11 +549,11 @@ func (q *queue) delete() error {
 	q.opening.Unlock()
 	q.stopMoving()
 	q.dropMemory()
-	q.health.forget(q)
 	var err error
 	if d := q.disk.Load(); d != nil {
 		err = (*d).Delete()
 	}
+	q.health.forget(q) // only now: nothing goes on in the background any more
 	if q.hasDelayFile {
 		err = errors.Join(err, q.storage.removeDelays(q.name))
 	}

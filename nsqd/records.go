@@ -69,7 +69,7 @@ func (q *queue) keepRecords(entries []entry) ([]entry, error) {
 	if err == nil {
 		first, err = d.Keep(batch)
 	}
-	if err := q.report(err); err != nil {
+	if err := q.report(batch.Size(), err); err != nil {
 		return nil, err
 	}
 	own := make([]entry, len(entries))
@@ -208,7 +208,7 @@ func (c *Channel) borrow(entries []entry, cause error) {
 		c.queue.holdBeyond(rest, cause)
 		return
 	}
-	c.queue.health.forget(c.queue) // it has room, and has lost nothing
+	c.queue.health.canStore(c.queue) // it has room, and has lost nothing
 }
 
 // splitDeferred separates the entries that have a delay from the others.

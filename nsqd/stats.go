@@ -70,6 +70,12 @@ type damageStats struct {
 	DamagedFiles   int64 `json:"disk_damaged_files,omitempty"`   // missing, cut short or unreadable as a whole
 }
 
+func (d *damageStats) add(other damageStats) {
+	d.DamagedRecords += other.DamagedRecords
+	d.DamagedBytes += other.DamagedBytes
+	d.DamagedFiles += other.DamagedFiles
+}
+
 func (q *queue) damageStats() damageStats {
 	d := q.damage()
 	return damageStats{d.Records, d.Bytes, d.Files}

@@ -1,11 +1,14 @@
 package nsqd
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +43,7 @@ func (s *syncs) observe(took time.Duration, err error) {
 
 func (s *diskStorage) stored(name string) bool { return s.names.Has(name) }
 
-func (s *diskStorage) open(name string, ready func()) (backend, error) {
+func (s *diskStorage) open(name string, tell events) (backend, error) {
 	q, err := diskqueue.Open(diskqueue.Options{
 		Dir:             s.dir,
 		Name:            name,
@@ -51,7 +54,8 @@ func (s *diskStorage) open(name string, ready func()) (backend, error) {
 		MaxRecordSize:   int32(min(s.opts.MaxMsgSize+protocol.MinMessageSize, math.MaxInt32)),
 		SyncEvery:       s.opts.SyncEvery,
 		SyncTimeout:     s.opts.SyncTimeout,
-		Notify:          ready,
+		Notify:          tell.ready,
+		Synced:          tell.synced,
 		Logger:          s.log,
 	})
 	if err != nil {
@@ -60,8 +64,11 @@ func (s *diskStorage) open(name string, ready func()) (backend, error) {
 	return q, nil
 }
 
+// delaySuffix follows the queue's name in that of its file of delays.
+const delaySuffix = ".deferred.dat"
+
 func (s *diskStorage) delayPath(name string) string {
-	return filepath.Join(s.dir, diskqueue.FileName(name)+".deferred.dat")
+	return filepath.Join(s.dir, diskqueue.FileName(name)+delaySuffix)
 }
 
 func (s *diskStorage) loadDelays(name string) (delayFile, error) {
@@ -81,4 +88,58 @@ func (s *diskStorage) saveDelays(name string, f delayFile) error {
 
 func (s *diskStorage) removeDelays(name string) error {
 	return ignoreMissing(os.Remove(s.delayPath(name)))
+}
+
+// tidy removes what a daemon that was killed while it wrote nsqd.dat or a file of
+// delays has left of it: names that replaceFile makes. It tells of damaged data that
+// was set aside, now or years ago, as nothing else looks at that any more.
+func tidy(dir string, log *slog.Logger) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	setAside := 0
+	for _, name := range names {
+		if diskqueue.IsSetAside(name) {
+			setAside++
+		}
+		if !isLeftover(name) {
+			continue
+		}
+		if err := ignoreMissing(os.Remove(filepath.Join(dir, name))); err != nil {
+			log.Warn("remove leftover", "err", err)
+		}
+	}
+	if setAside > 0 {
+		log.Warn("damaged data that was set aside is in the data-path, in files with .bad in their names", "files", setAside)
+	}
+	return nil
+}
+
+// isLeftover reports whether name is "<file>.<number>.tmp" for one of those files.
+func isLeftover(name string) bool {
+	rest, isTemporary := strings.CutSuffix(name, ".tmp")
+	i := strings.LastIndexByte(rest, '.')
+	if !isTemporary || i < 0 || rest[i+1:] == "" || strings.Trim(rest[i+1:], "0123456789") != "" {
+		return false
+	}
+	return rest[:i] == metadataFile || strings.HasSuffix(rest[:i], delaySuffix)
+}
+
+// forgotten returns the names, as files have them, of queues that are on disk and
+// that nobody has opened: their topic or channel is not listed in nsqd.dat. They
+// come back when it is created again.
+func forgotten(found *diskqueue.Names, topics []*Topic) []string {
+	known := make(map[string]bool)
+	for _, t := range topics {
+		known[diskqueue.FileName(t.queue.name)] = true
+		for _, c := range t.channelList() {
+			known[diskqueue.FileName(c.queue.name)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Collect(found.All()), func(name string) bool { return known[name] })
 }

@@ -172,8 +172,7 @@ func TestWeakness13(t *testing.T) {
 func TestWeakness14(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, func(o *Options) { o.MemQueueSize = 5 })
-		disk := &failingStorage{storage: b.env.storage}
-		b.env.storage = disk
+		disk := useFailing(b.NSQD)
 		full := errors.New("no space left")
 		disk.fail(full)
 		b.connect().Mpub("t", numbered(3)...)

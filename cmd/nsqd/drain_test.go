@@ -1,97 +1,96 @@
+//go:build unix
+
 package main
 
 import (
 	"io"
 	"net/http"
-	"os"
-	"runtime"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/nsq-suite/nsq/internal/nsqtest"
-	"github.com/nsq-suite/nsq/internal/suite"
 )
 
-// startDraining runs nsqd as a process of its own, which drains when it gets SIGTERM.
-func startDraining(t *testing.T, dataPath string, args ...string) *suite.Daemon {
+// startDraining runs an nsqd that drains when it gets SIGTERM, and returns its
+// addresses.
+func startDraining(t *testing.T, dataPath string, args ...string) (p *process, tcp, http string) {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("no SIGTERM")
+	p = startProcess(t, append([]string{"--data-path=" + dataPath, "--sigterm=drain", "--drain-grace=0s"}, args...)...)
+	// The two lines come in any order.
+	for tcp == "" || http == "" {
+		if at := p.wait(`INFO: (TCP|HTTP): listening on (\S+)`); at[1] == "TCP" {
+			tcp = at[2]
+		} else {
+			http = at[2]
+		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(asNSQD, "1")
-	d, err := suite.Start(t.Context(), self, t.Output(), time.Second, append([]string{"--data-path=" + dataPath,
-		"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--sigterm=drain", "--drain-grace=0s"}, args...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
+	return p, tcp, http
 }
 
-// stats asks for the part of /stats that shows depths.
-func stats(t *testing.T, d *suite.Daemon) string {
+// expectStats checks that the text of /stats has some lines.
+func expectStats(t *testing.T, addr, want string) {
 	t.Helper()
-	resp, err := http.Get("http://" + d.HTTPAddr + "/stats?include_mem=0")
+	resp, err := http.Get("http://" + addr + "/stats?include_mem=0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), want) {
+		t.Errorf("got %s, %v; want in it %s", body, err, want)
 	}
-	return string(body)
 }
 
 // A process that gets SIGTERM lets its consumer finish, and ends with 0.
 func TestSigtermDrains(t *testing.T) {
-	d := startDraining(t, t.TempDir())
-	consumer, producer := nsqtest.Dial(t, d.TCPAddr).Sub("t", "c").Rdy(1), nsqtest.Dial(t, d.TCPAddr)
-	producer.Mpub("t", "1", "2")
+	p, tcp, http := startDraining(t, t.TempDir())
+	consumer := nsqtest.Dial(t, tcp).Sub("t", "c").Rdy(1)
+	nsqtest.Dial(t, tcp).Mpub("t", "1", "2")
 	first := consumer.ReadMessage()
-	stopped := make(chan error, 1)
-	go func() { stopped <- d.Stop(20 * time.Second) }()
-	// The producer is the first to learn of it.
-	for producer.CommandBody("3", "PUB", "ephemeral#ephemeral"); producer.TryReadOK() == nil; {
-		producer.CommandBody("3", "PUB", "ephemeral#ephemeral")
-	}
-	if got := stats(t, d); !strings.Contains(got, "\nDraining: publishes refused: true, messages left: 2\n") {
-		t.Errorf("got %s", got)
-	}
+	p.signal(syscall.SIGTERM)
+	p.wait(`INFO: DRAIN: publishes are refused from now on\n`)
+	nsqtest.Dial(t, tcp).CommandBody("3", "PUB", "t").ExpectError("E_PUB_FAILED PUB failed draining").ExpectClosed()
+	expectStats(t, http, "\nDraining: publishes refused: true, messages left: 2\n")
 	consumer.Fin(first.ID)
 	consumer.Fin(consumer.ReadMessage().ID)
-	if err := <-stopped; err != nil {
+	p.wait(`INFO: DRAIN: empty\n`)
+	p.wait(`INFO: NSQ: bye\n`)
+	consumer.ExpectClosed()
+	if err := p.cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	consumer.ExpectClosed()
 }
 
-// A second SIGTERM stops at once, and so does the end of --drain-timeout; what is
-// left is there again.
-func TestSigtermTwice(t *testing.T) {
+// A second SIGTERM stops at once, SIGINT at any time, and so does the end of
+// --drain-timeout. What is left is there again.
+func TestDrainCutShort(t *testing.T) {
 	dir := t.TempDir()
-	d := startDraining(t, dir, "--drain-timeout=1h")
-	nsqtest.Dial(t, d.TCPAddr).Mpub("t", "1", "2").Close()
-	stopped := make(chan error, 1)
-	go func() { stopped <- d.Stop(20 * time.Second) }()
-	for !strings.Contains(stats(t, d), "\nDraining: ") { // the signal is on its way
-	}
-	if err := d.Stop(20 * time.Second); err != nil {
-		t.Error(err)
-	}
-	if err := <-stopped; err != nil {
-		t.Error(err)
-	}
-
-	d = startDraining(t, dir, "--drain-timeout=10ms")
-	if got := stats(t, d); !strings.Contains(got, "depth: 2     be-depth: 2 ") {
-		t.Errorf("got %s", got)
-	}
-	if err := d.Stop(20 * time.Second); err != nil {
-		t.Error(err)
+	for i, c := range []struct {
+		flag    string
+		signals []syscall.Signal
+		said    string
+	}{
+		{"--drain-timeout=1h", []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM}, `INFO: TCP: closing`},
+		{"--drain-timeout=1h", []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}, `INFO: TCP: closing`},
+		{"--drain-timeout=1h", []syscall.Signal{syscall.SIGINT}, `INFO: TCP: closing`},
+		{"--drain-timeout=10ms", []syscall.Signal{syscall.SIGTERM}, `WARNING: DRAIN: time is over, what is left stays on disk messages=2\n`},
+		{"--sigterm=stop", []syscall.Signal{syscall.SIGTERM}, `INFO: TCP: closing`},
+	} {
+		p, tcp, http := startDraining(t, dir, c.flag)
+		if i == 0 {
+			nsqtest.Dial(t, tcp).Mpub("t", "1", "2").Close()
+		}
+		expectStats(t, http, "depth: 2 ")
+		for n, s := range c.signals {
+			if n > 0 {
+				p.wait(`INFO: DRAIN: publishes are refused from now on\n`)
+			}
+			p.signal(s)
+		}
+		p.wait(c.said)
+		p.wait(`INFO: NSQ: bye\n`)
+		if err := p.cmd.Wait(); err != nil {
+			t.Errorf("%v: %v", c.signals, err)
+		}
 	}
 }

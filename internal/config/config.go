@@ -17,9 +17,10 @@
 //	live   "yes" if the option can be changed while the program runs
 //
 // Field types: string, bool, every int, uint and float type, time.Duration,
-// []string, []float64, and any type whose pointer is a [flag.Value]. Tagged
-// fields of embedded exported structs count as fields of the struct. The defaults are
-// the values that the struct holds when [NewFlagSet] is called.
+// []string, []float64, and any type whose pointer is a [flag.Value]; one whose
+// Repeatable method says so may be a list in the file. Tagged fields of embedded
+// exported structs count as fields of the struct. The defaults are the values that
+// the struct holds when [NewFlagSet] is called.
 //
 // A program does
 //

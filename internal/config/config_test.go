@@ -34,6 +34,19 @@ func (r *required) Set(s string) error {
 func (r *required) String() string   { return [...]string{"false", "tcp-https", "true"}[*r] }
 func (r *required) IsBoolFlag() bool { return true }
 
+// words is a value that is given several times.
+type words string
+
+func (w *words) Set(s string) error {
+	if s == "" {
+		return errors.New("must not be empty")
+	}
+	*w += words(s + ";")
+	return nil
+}
+func (w *words) String() string   { return string(*w) }
+func (w *words) Repeatable() bool { return true }
+
 type Location struct {
 	Region string `flag:"topology-region" group:"Location"`
 }
@@ -52,6 +65,7 @@ type options struct {
 	Percentiles []float64     `flag:"percentile" cfg:"percentiles"`
 	Snappy      bool          `flag:"snappy"`
 	TLSRequired required      `flag:"tls-required"`
+	Words       words         `flag:"words"`
 	Internal    string
 	Location
 }
@@ -163,6 +177,8 @@ func TestFileValues(t *testing.T) {
 		{`percentiles = ""`, func(o *options) any { return o.Percentiles }, []float64{}},
 		{`tls_required = true`, func(o *options) any { return o.TLSRequired }, required(2)},
 		{`tls_required = false`, func(o *options) any { return o.TLSRequired }, required(0)},
+		{`words = "a"`, func(o *options) any { return o.Words }, words("a;")},
+		{`words = ["a", "b,c"]`, func(o *options) any { return o.Words }, words("a;b,c;")},
 		{`log_level = "WARN"`, func(o *options) any { return o.LogLevel }, logging.LevelWarn},
 	} {
 		t.Run(tt.toml, func(t *testing.T) {
@@ -184,6 +200,9 @@ func TestIllTypedFileValues(t *testing.T) {
 		{`log_level = true`, `failed parsing log_level true - must be a string`},
 		{`tls_required = ""`, `failed parsing tls_required  - must be true, false or tcp-https`},
 		{`tls_required = 1`, `failed parsing tls_required 1 - `},
+		{`tls_required = ["true"]`, `failed parsing tls_required [true] - must be a string, not the list [true]`},
+		{`words = ["a", ""]`, `failed parsing words [a ] - must not be empty`},
+		{`words = ["a", 1]`, `failed parsing words [a 1] - must be a string, not the integer 1`},
 		{`log_prefix = 5`, `log_prefix in config file PATH: the integer 5 is not a string`},
 		{`snappy = 0`, `snappy in config file PATH: the integer 0 is not true or false`},
 		{`snappy = "yes"`, `the string "yes" is not true or false`},
@@ -343,7 +362,7 @@ func TestLookup(t *testing.T) {
 	opts := defaults()
 	for key, want := range map[string]any{
 		"id": int64(7), "msg_timeout": time.Minute, "log_level": logging.LevelInfo, "nsqlookupd_tcp_addresses": []string{"d:1"},
-		"tls_required": required(0), "topology_region": "",
+		"tls_required": required(0), "words": words(""), "topology_region": "",
 	} {
 		if got, ok := config.Lookup(opts, key); !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("Lookup(%s) = %v, %v; want %v", key, got, ok, want)
@@ -358,7 +377,7 @@ func TestLookup(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	want := []string{"log_level", "log_prefix", "id", "nsqlookupd_tcp_addresses", "msg_timeout", "workers", "small", "port", "ratio",
-		"percentiles", "snappy", "tls_required", "topology_region"}
+		"percentiles", "snappy", "tls_required", "words", "topology_region"}
 	if got := config.Keys(defaults()); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q", got)
 	}

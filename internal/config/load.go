@@ -72,7 +72,8 @@ func fromTOML(f field, raw any, path string) (any, error) {
 	return v.Interface(), nil
 }
 
-// setOwn gives a text, or a boolean to a boolean-like flag, to the flag.Value.
+// setOwn gives a text, or a boolean to a boolean-like flag, to the flag.Value, and
+// each element of a list to one whose Repeatable method says that it takes several.
 func setOwn(own flag.Value, raw any) error {
 	switch raw := raw.(type) {
 	case string:
@@ -82,6 +83,16 @@ func setOwn(own flag.Value, raw any) error {
 			return own.Set(strconv.FormatBool(raw))
 		}
 		return fmt.Errorf("must be a string, not %s", describe(raw))
+	case []any:
+		if r, ok := own.(interface{ Repeatable() bool }); !ok || !r.Repeatable() {
+			break
+		}
+		for _, element := range raw {
+			if err := setOwn(own, element); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return fmt.Errorf("must be a string, not %s", describe(raw))
 }

@@ -3,6 +3,7 @@ package diskqueue
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // headerSize is the length prefix of a record: int32, big-endian.
@@ -56,11 +57,13 @@ func (b *Batch) payloads() [][]byte {
 	return all
 }
 
-// check refuses a batch that holds a payload outside the bounds.
-func (b *Batch) check(minSize, maxSize int32) error {
+// check refuses a batch that holds a payload smaller than minSize, or larger than
+// a length can say.
+func (b *Batch) check(minSize int32) error {
+	const maxSize = math.MaxInt32
 	start := 0
 	for _, end := range b.ends {
-		if n := end - start - headerSize; n < int(minSize) || n > int(maxSize) {
+		if n := end - start - headerSize; n < int(minSize) || n > maxSize {
 			return fmt.Errorf("invalid message write size (%d) minMsgSize=%d maxMsgSize=%d", n, minSize, maxSize)
 		}
 		start = end

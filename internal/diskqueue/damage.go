@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 )
 
 // A CorruptError says what is damaged: the bytes of File from Offset on. It is
@@ -81,6 +82,13 @@ func (s *store) setFileAside(n int64) error {
 		return err
 	}
 	return nil
+}
+
+// IsSetAside reports whether a file of that name holds damaged bytes of a queue.
+func IsSetAside(name string) bool {
+	_, rest, isQueue := strings.Cut(name, ".diskqueue.")
+	_, number, isBad := strings.Cut(rest, ".dat.bad")
+	return isQueue && isBad && (number == "" || number[0] == '.' && isDigits(number[1:]))
 }
 
 // lost counts and logs a file of which nothing more can be read.

@@ -70,9 +70,11 @@ func put(t testing.TB, q *Queue, payloads ...[]byte) {
 func take(q *Queue, dst [][]byte, most int) ([][]byte, error) {
 	before := len(dst)
 	dst, first, err := q.Take(dst, most)
-	for i := range len(dst) - before {
-		q.Finish(first + Ticket(i))
+	tickets := make([]Ticket, len(dst)-before)
+	for i := range tickets {
+		tickets[i] = first + Ticket(i)
 	}
+	q.Finish(tickets...)
 	return dst, err
 }
 
@@ -329,22 +331,29 @@ func TestFinishedFileIsRemoved(t *testing.T) {
 }
 
 func TestPutRefusesSizes(t *testing.T) {
-	o := testOptions(t, t.TempDir())
-	o.MaxRecordSize = 30
-	q := open(t, o)
-	for _, row := range []struct {
-		payload []byte
-		want    string
-	}{
-		{message(1, "abcde"), "invalid message write size (31) minMsgSize=26 maxMsgSize=30"},
-		{message(1, "")[:25], "invalid message write size (25) minMsgSize=26 maxMsgSize=30"},
-	} {
-		err := q.Put(batch(message(2, "ok"), row.payload))
-		if err == nil || err.Error() != row.want {
-			t.Errorf("put: %v, want %s", err, row.want)
-		}
+	q := open(t, testOptions(t, t.TempDir()))
+	err := q.Put(batch(message(2, "ok"), message(1, "")[:25]))
+	if want := "invalid message write size (25) minMsgSize=26 maxMsgSize=2147483647"; err == nil || err.Error() != want {
+		t.Errorf("put: %v, want %s", err, want)
 	}
 	equalDepth(t, q, 0)
+}
+
+// A record that was stored while larger ones were allowed comes back when it is
+// requeued, or when the daemon stops.
+func TestPutTakesLargeRecordsBack(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	q := open(t, o)
+	large := message(1, strings.Repeat("x", 1000))
+	put(t, q, large)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.MaxRecordSize = 30
+	q = open(t, o)
+	got := takeAll(t, q)
+	put(t, q, got...)
+	equalRecords(t, takeAll(t, q), [][]byte{large})
 }
 
 func TestEmptyAndDelete(t *testing.T) {

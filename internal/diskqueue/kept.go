@@ -54,7 +54,7 @@ func (k *kept) strike(t Ticket) bool {
 // They do not count in the depth, and come out of the queue only if it is opened
 // after a crash that came before they were finished. Errors are those of Put.
 func (q *Queue) Keep(b *Batch) (first Ticket, err error) {
-	if err := b.check(q.o.MinRecordSize, q.o.MaxRecordSize); err != nil {
+	if err := b.check(q.o.MinRecordSize); err != nil {
 		return 0, err
 	}
 	q.keptMu.Lock()
@@ -115,14 +115,15 @@ func (q *Queue) moveLocked(held []heldRecord) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var done stretch
 	for i, h := range held {
-		if q.window.set(h.ticket, moved) {
+		if q.window.set(h.ticket, moved, &done) {
 			q.kept.hold(h.ticket, places[i])
 		} else {
 			q.kept.struck = append(q.kept.struck, places[i]) // finished meanwhile
 		}
 	}
-	q.passedLocked(q.window.advance())
+	q.passedLocked(q.window.settle(moved, done))
 	return nil
 }
 

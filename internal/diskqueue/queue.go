@@ -27,10 +27,14 @@ type Options struct {
 	// MaxBytesPerFile is the length a data file does not exceed, unless one
 	// larger record is alone in it. Zero: 100 MiB.
 	MaxBytesPerFile int64
-	// MinRecordSize and MaxRecordSize bound the payloads that Put accepts, in
-	// bytes, both included. Zero MaxRecordSize: no bound. Stored records above
-	// MaxRecordSize are read; below MinRecordSize they count as damage.
-	MinRecordSize, MaxRecordSize int32
+	// MinRecordSize is the size of the smallest payload, in bytes. Put refuses
+	// smaller ones, and in a file they count as damage.
+	MinRecordSize int32
+	// MaxRecordSize is the size of the largest payload that is published now, in
+	// bytes; zero: there is no such bound. Larger ones are read and taken back by
+	// Put, as they were stored under another bound. But where a file ends inside
+	// of one, that is taken for damage, not for a write that did not come to its end.
+	MaxRecordSize int32
 	// SyncEvery is how many records may be written before they are synced. At
 	// 1 a Put returns only after an fsync. Otherwise a sync in the background
 	// begins after that many, and a Put that would leave more than twice as
@@ -47,6 +51,9 @@ type Options struct {
 	// records are large, and beyond that four times as much as is unfinished.
 	// Zero: 4096.
 	MaxReplay int64
+	// Synced is told how each sync in the background went, with an error that names
+	// the queue. What failed is tried again after SyncTimeout. Nil: nobody.
+	Synced func(error)
 	// Logger gets lines that begin "DISKQUEUE(<name>): ". Nil: none.
 	Logger *slog.Logger
 	// Shared is what this queue has in common with others. Nil: nothing.
@@ -68,6 +75,9 @@ func (o *Options) complete() error {
 	o.SyncEvery = cmp.Or(o.SyncEvery, 2500)
 	o.SyncTimeout = cmp.Or(o.SyncTimeout, 2*time.Second)
 	o.MaxReplay = cmp.Or(o.MaxReplay, 4096)
+	if o.Synced == nil {
+		o.Synced = func(error) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -63,12 +63,10 @@ func (q *Queue) endTake(err error) (first Ticket) {
 	q.done = append(q.done, q.in.done...)
 	q.in.done = nil
 	floor := q.window.floor(q.read)
-	first = q.window.first + Ticket(q.window.len())
-	for _, t := range q.in.taken {
-		q.window.push(t)
-	}
-	q.depth.Add(-int64(len(q.in.taken)))
-	q.in.taken = q.in.taken[:0]
+	first = q.window.next()
+	q.window.push(&q.in.taken)
+	q.depth.Add(-int64(len(q.in.taken.sizes)))
+	q.in.taken.reset()
 	q.read = q.in.at
 	if err != nil {
 		q.retryRead = true
@@ -91,13 +89,14 @@ func (q *Queue) endTake(err error) (first Ticket) {
 func (q *Queue) Finish(tickets ...Ticket) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var done stretch
 	struck := int64(0)
 	for _, t := range tickets {
-		if !q.window.set(t, finished) && q.kept.strike(t) {
+		if !q.window.set(t, finished, &done) && q.kept.strike(t) {
 			struck++
 		}
 	}
-	q.passedLocked(q.window.advance() + struck)
+	q.passedLocked(q.window.settle(finished, done) + struck)
 }
 
 // passedLocked sees to it that what has changed by n records being finished is
@@ -169,7 +168,7 @@ type reader struct {
 	slab  int64    // size of the last slab
 
 	// Of the Take under way.
-	taken []taken
+	taken run
 	done  []doneFile
 
 	believed int64 // a record that ends here needs no fitting successor
@@ -271,7 +270,7 @@ func (r *reader) cut(limit int64) []byte {
 		}
 	}
 	r.buf, r.fresh = b[n:], false
-	r.taken = append(r.taken, taken{r.at, n})
+	r.taken.add(r.at, n)
 	r.at.offset += n
 	return b[headerSize:n:n]
 }

@@ -104,7 +104,9 @@ func (q *Queue) onTimer() {
 	err := errors.Join(errs[:]...)
 	if err != nil {
 		q.files.error("failed to sync", err)
+		err = fmt.Errorf("sync disk queue %q: %w", q.o.Name, err)
 	}
+	q.o.Synced(err)
 	q.mu.Lock()
 	q.running = false
 	q.stuck = errs[1] != nil

@@ -1,5 +1,7 @@
 package diskqueue
 
+import "math"
+
 // A Ticket stands for one record that was taken, until [Queue.Finish] is told
 // that nobody needs it any more. A queue gives each of its tickets to one record
 // only; none is 0.
@@ -17,9 +19,12 @@ type window struct {
 	start position // of the first record; means nothing while there is none
 	end   position // behind the last
 	first Ticket   // of the first record, or of the next one taken
-	items []item   // the records, from head on
-	head  int
-	jumps []jump // where a record does not begin at the end of the one before
+
+	// The records are those from head on.
+	sizes  []uint32 // in the file, lengths included
+	states []recordState
+	head   int
+	jumps  []jump // where a record does not begin at the end of the one before
 
 	unfinished, finished stretch // of the records, but for those moved
 }
@@ -30,12 +35,6 @@ type stretch struct{ records, bytes int64 }
 func (s *stretch) add(records, bytes int64) {
 	s.records += records
 	s.bytes += bytes
-}
-
-// An item is a record in a window.
-type item struct {
-	size  uint32 // in the file, length included
-	state recordState
 }
 
 type recordState uint8
@@ -52,13 +51,38 @@ type jump struct {
 	to     position
 }
 
-// A taken is where a record lies that was taken.
-type taken struct {
-	at   position
-	size int64 // length included
+// never is the ticket of the jump that does not come.
+const never = Ticket(math.MaxInt64)
+
+// A run is the records that one Take has taken.
+type run struct {
+	sizes []uint32
+	bytes int64
+	start position // of the first
+	end   position // behind the last
+	jumps []jump   // as in a window, but the tickets count from 0
 }
 
-func (w *window) len() int { return len(w.items) - w.head }
+// add adds a record of size bytes that begins at at.
+func (r *run) add(at position, size int64) {
+	switch {
+	case len(r.sizes) == 0:
+		r.start = at
+	case at != r.end:
+		r.jumps = append(r.jumps, jump{Ticket(len(r.sizes)), at})
+	}
+	r.sizes = append(r.sizes, uint32(size))
+	r.bytes += size
+	r.end = position{file: at.file, offset: at.offset + size}
+}
+
+// reset empties r, and keeps its memory.
+func (r *run) reset() { *r = run{sizes: r.sizes[:0], jumps: r.jumps[:0]} }
+
+func (w *window) len() int { return len(w.sizes) - w.head }
+
+// next is the ticket of the record that is taken next.
+func (w *window) next() Ticket { return w.first + Ticket(w.len()) }
 
 // floor is the position before which all records are finished or moved. read is
 // the read position.
@@ -69,76 +93,98 @@ func (w *window) floor(read position) position {
 	return w.start
 }
 
-// push adds a record that was taken, under the next ticket.
-func (w *window) push(t taken) {
-	if w.len() == 0 {
-		w.start = t.at
-	} else if t.at != w.end {
-		w.jumps = append(w.jumps, jump{w.first + Ticket(w.len()), t.at})
+// push adds records that were taken, under the next tickets.
+func (w *window) push(r *run) {
+	if len(r.sizes) == 0 {
+		return
 	}
-	if w.head > 64 && w.head > w.len() {
-		w.items = w.items[:copy(w.items, w.items[w.head:])]
+	base := w.next()
+	if w.len() == 0 {
+		w.start = r.start
+	} else if r.start != w.end {
+		w.jumps = append(w.jumps, jump{base, r.start})
+	}
+	for _, j := range r.jumps {
+		w.jumps = append(w.jumps, jump{base + j.ticket, j.to})
+	}
+	if w.head > w.len() {
+		w.states = w.states[:copy(w.states, w.states[w.head:])]
+		w.sizes = w.sizes[:copy(w.sizes, w.sizes[w.head:])]
 		w.head = 0
 	}
-	w.items = append(w.items, item{size: uint32(t.size)})
-	w.end = position{file: t.at.file, offset: t.at.offset + t.size}
-	w.unfinished.add(1, t.size)
+	w.sizes = append(w.sizes, r.sizes...)
+	w.states = append(w.states, make([]recordState, len(r.sizes))...)
+	w.end = r.end
+	w.unfinished.add(int64(len(r.sizes)), r.bytes)
 }
 
 // set changes the state of an unfinished record, to moved or finished, and
-// reports whether there was one under that ticket.
-func (w *window) set(t Ticket, to recordState) bool {
+// reports whether there was one under that ticket. What it adds to done is to be
+// settled.
+func (w *window) set(t Ticket, to recordState, done *stretch) bool {
 	i := t - w.first
 	if i < 0 || i >= Ticket(w.len()) {
 		return false
 	}
-	it := &w.items[w.head+int(i)]
-	if it.state != unfinished {
+	at := w.head + int(i)
+	if w.states[at] != unfinished {
 		return false
 	}
-	it.state = to
-	w.unfinished.add(-1, -int64(it.size))
-	if to == finished {
-		w.finished.add(1, int64(it.size))
-	}
+	w.states[at] = to
+	done.add(1, int64(w.sizes[at]))
 	return true
 }
 
-// advance leaves behind what need not be read again, and returns how many
-// records that were.
-func (w *window) advance() (passed int64) {
-	for w.head < len(w.items) && w.items[w.head].state != unfinished {
-		w.passFirst()
-		passed++
+// settle counts the records that were set to a state, and leaves behind what need
+// not be read again. It returns how many records that was.
+func (w *window) settle(to recordState, done stretch) (passed int64) {
+	w.unfinished.add(-done.records, -done.bytes)
+	if to == finished {
+		w.finished.add(done.records, done.bytes)
 	}
-	if w.len() == 0 {
-		w.items, w.head = w.items[:0], 0
-		if cap(w.items) > 4096 {
-			w.items = nil
+	var gone stretch
+	nextJump := w.nextJump()
+	head := w.head
+	for ; head < len(w.states) && w.states[head] != unfinished; head++ {
+		size := int64(w.sizes[head])
+		w.start.offset += size
+		w.first++
+		if w.first == nextJump {
+			w.start = w.jumps[0].to
+			w.jumps = w.jumps[1:]
+			nextJump = w.nextJump()
 		}
+		if w.states[head] == finished {
+			gone.add(1, size)
+		}
+	}
+	passed = int64(head - w.head)
+	w.head = head
+	w.finished.add(-gone.records, -gone.bytes)
+	if w.len() == 0 {
+		w.forget()
 	}
 	return passed
 }
 
-func (w *window) passFirst() {
-	it := w.items[w.head]
-	w.head++
-	w.first++
-	w.start.offset += int64(it.size)
-	if len(w.jumps) > 0 && w.jumps[0].ticket == w.first {
-		w.start = w.jumps[0].to
-		if w.jumps = w.jumps[1:]; len(w.jumps) == 0 {
-			w.jumps = nil
-		}
+func (w *window) nextJump() Ticket {
+	if len(w.jumps) == 0 {
+		return never
 	}
-	if it.state == finished {
-		w.finished.add(-1, -int64(it.size))
+	return w.jumps[0].ticket
+}
+
+// forget gives the memory of what was left behind back, if it is much.
+func (w *window) forget() {
+	w.sizes, w.states, w.head, w.jumps = w.sizes[:0], w.states[:0], 0, nil
+	if cap(w.sizes) > 1024 {
+		w.sizes, w.states = nil, nil
 	}
 }
 
 // clear forgets all records; their tickets mean nothing from then on.
 func (w *window) clear() {
-	*w = window{first: w.first + Ticket(w.len())}
+	*w = window{first: w.next()}
 }
 
 // tooLong reports whether too much in the window is finished and would be read
@@ -156,7 +202,8 @@ func (s stretch) tooLong(unfinished stretch, maxReplay int64) bool {
 // A heldRecord is an unfinished record that is to be moved.
 type heldRecord struct {
 	ticket Ticket
-	taken
+	at     position
+	size   int64 // in the file, length included
 }
 
 // oldest returns the unfinished records, at most most and at least one, that make
@@ -164,19 +211,19 @@ type heldRecord struct {
 func (w *window) oldest(maxReplay int64, most int) (held []heldRecord) {
 	at, jumps := w.start, w.jumps
 	unfinishedLeft, finishedLeft := w.unfinished, w.finished
-	for i, it := range w.items[w.head:] {
-		ticket, size := w.first+Ticket(i), int64(it.size)
+	for i, state := range w.states[w.head:] {
+		ticket, size := w.first+Ticket(i), int64(w.sizes[w.head+i])
 		if len(jumps) > 0 && jumps[0].ticket == ticket {
 			at, jumps = jumps[0].to, jumps[1:]
 		}
-		switch it.state {
+		switch state {
 		case finished:
 			finishedLeft.add(-1, -size)
 		case unfinished:
 			if len(held) == most || len(held) > 0 && !finishedLeft.tooLong(unfinishedLeft, maxReplay/2) {
 				return held
 			}
-			held = append(held, heldRecord{ticket, taken{at, size}})
+			held = append(held, heldRecord{ticket, at, size})
 			unfinishedLeft.add(-1, -size)
 		}
 		at.offset += size

@@ -31,7 +31,7 @@ func (q *Queue) Put(b *Batch) error {
 	if b.Len() == 0 {
 		return nil
 	}
-	if err := b.check(q.o.MinRecordSize, q.o.MaxRecordSize); err != nil {
+	if err := b.check(q.o.MinRecordSize); err != nil {
 		return err
 	}
 	q.gatherMu.Lock()
@@ -151,6 +151,49 @@ func (q *Queue) commitLocked(batches []*Batch) error {
 	return nil
 }
 
+// Try finds out whether a batch of that many bytes could be put: it writes as many
+// zeros behind the end, syncs them and cuts them off again. What a crash in
+// between leaves, Open removes. The error is that of Put.
+func (q *Queue) Try(size int) error {
+	q.writeMu.Lock()
+	defer q.writeMu.Unlock()
+	q.mu.Lock()
+	closed, end := q.closed, q.write
+	q.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	err := q.out.restore(q)
+	if err == nil {
+		err = q.tryLocked(end, int64(size))
+	}
+	if err != nil {
+		return fmt.Errorf("write to disk queue %q: %w", q.o.Name, err)
+	}
+	return nil
+}
+
+// tryLocked needs writeMu.
+func (q *Queue) tryLocked(end position, size int64) error {
+	c := commit{q: q, at: end}
+	if err := c.ensureMetadata(); err != nil {
+		return err
+	}
+	if err := c.ensureFile(end.offset); err != nil {
+		return err
+	}
+	q.out.torn = true
+	zeros := make([]byte, min(size, maxGather))
+	var err error
+	for at := int64(0); at < size && err == nil; at += int64(len(zeros)) {
+		_, err = q.out.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], end.offset+at)
+	}
+	if err == nil {
+		err = q.out.file.Sync()
+	}
+	return errors.Join(err, q.out.restore(q))
+}
+
 // A commit is the writing of one group.
 type commit struct {
 	q       *Queue
@@ -169,12 +212,10 @@ func (c *commit) write(batches []*Batch, closing bool) error {
 			gatherBuffers.Put(c.scratch)
 		}
 	}()
-	if !c.q.out.hasMetadata && !closing {
-		// Upstream ignores, and then overwrites, data without metadata.
-		if err := c.saveMetadata(c.q.o.SyncEvery == 1); err != nil {
+	if !closing {
+		if err := c.ensureMetadata(); err != nil {
 			return err
 		}
-		c.q.out.hasMetadata = true
 	}
 	for _, b := range batches {
 		for next := 0; next < b.Len(); {
@@ -246,20 +287,42 @@ func (c *commit) flush() error {
 		return nil
 	}
 	begin := c.at.offset - int64(len(c.pending))
-	if c.q.out.file == nil {
-		f, created, err := c.q.files.openWrite(c.at.file, begin)
-		if err != nil {
-			return err
-		}
-		c.q.out.file = f
-		if created {
-			c.q.newEntry.Store(true)
-		}
+	if err := c.ensureFile(begin); err != nil {
+		return err
 	}
 	if _, err := c.q.out.file.WriteAt(c.pending, begin); err != nil {
 		return err
 	}
 	c.pending, c.gathered = nil, false
+	return nil
+}
+
+// ensureMetadata makes the metadata file if there is none: upstream ignores, and
+// then overwrites, data without it.
+func (c *commit) ensureMetadata() error {
+	if c.q.out.hasMetadata {
+		return nil
+	}
+	if err := c.saveMetadata(c.q.o.SyncEvery == 1); err != nil {
+		return err
+	}
+	c.q.out.hasMetadata = true
+	return nil
+}
+
+// ensureFile opens the file that is written, in which the next byte is at begin.
+func (c *commit) ensureFile(begin int64) error {
+	if c.q.out.file != nil {
+		return nil
+	}
+	f, created, err := c.q.files.openWrite(c.at.file, begin)
+	if err != nil {
+		return err
+	}
+	c.q.out.file = f
+	if created {
+		c.q.newEntry.Store(true)
+	}
 	return nil
 }
 

@@ -3,8 +3,10 @@ package lookup_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -105,5 +107,87 @@ func TestQuestionIsLogged(t *testing.T) {
 	}
 	if want := "INFO: CI: querying nsqlookupd http://127.0.0.1:1/channels?topic=a\n"; !strings.HasSuffix(log.String(), want) {
 		t.Errorf("logged %q", log.String())
+	}
+}
+
+func serve(t *testing.T, routes map[string]string) (addr string) {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, ok := routes[r.URL.String()]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			body = `{"message":"TOPIC_NOT_FOUND"}`
+		}
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(srv.Close)
+	return strings.TrimPrefix(srv.URL, "http://")
+}
+
+func TestProducers(t *testing.T) {
+	one := serve(t, map[string]string{"/lookup?topic=t": `{"producers":[{"broadcast_address":"b","http_port":2},{"broadcast_address":"::1","http_port":1}]}`})
+	two := serve(t, map[string]string{"/lookup?topic=t": `{"producers":[{"broadcast_address":"b","http_port":2,"tcp_port":9},{"broadcast_address":"b","http_port":3}]}`})
+	none := serve(t, nil)
+	got, err := newClient(t, time.Second).Producers(t.Context(), []string{one, two, none}, "t")
+	var addresses []string
+	for _, p := range got {
+		addresses = append(addresses, p.HTTPAddress())
+	}
+	if !slices.Equal(addresses, []string{"b:2", "[::1]:1", "b:3"}) {
+		t.Errorf("producers %v", addresses)
+	}
+	if status, ok := errors.AsType[*lookup.StatusError](err); !ok || status.Code != 404 || status.Response() != `got response 404 Not Found "{\"message\":\"TOPIC_NOT_FOUND\"}"` {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTopics(t *testing.T) {
+	one, two := serve(t, map[string]string{"/topics": `{"topics":["b","a"]}`}), serve(t, map[string]string{"/topics": `{"topics":["c","a"]}`})
+	got, err := newClient(t, time.Second).Topics(t.Context(), []string{one, "127.0.0.1:1", two})
+	if !slices.Equal(got, []string{"a", "b", "c"}) || err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestTopicStats(t *testing.T) {
+	const question = "/stats?format=json&include_clients=false&topic=t"
+	has := serve(t, map[string]string{
+		question: `{"start_time":7,"topics":[{"topic_name":"t","channels":[{"channel_name":"c","depth":3,"backend_depth":1,"paused":true}]}]}`,
+		"/info":  `{"broadcast_address":"b","http_port":2}`,
+	})
+	lacks := serve(t, map[string]string{question: `{"topics":null}`})
+	c := newClient(t, time.Second)
+	got, err := c.TopicStats(t.Context(), []string{has, lacks}, "t")
+	want := lookup.ChannelStats{Channel: "c", Depth: 3, BackendDepth: 1, Paused: true}
+	if err != nil || len(got) != 1 || got[has].Started != 7 || !slices.Equal(got[has].Channels, []lookup.ChannelStats{want}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if p, err := c.Info(t.Context(), has); err != nil || p.HTTPAddress() != "b:2" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// A daemon that wants HTTPS is asked there.
+func TestForbiddenNamesHTTPS(t *testing.T) {
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"topics":["over-tls"]}`)
+	}))
+	t.Cleanup(secure.Close)
+	_, port, _ := net.SplitHostPort(secure.Listener.Addr().String())
+	answer := `{"message":"TLS_REQUIRED","https_port":` + port + `}`
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, answer)
+	}))
+	t.Cleanup(plain.Close)
+	c := lookup.NewClient(time.Second, time.Second, secure.Client().Transport.(*http.Transport).TLSClientConfig, slog.New(slog.DiscardHandler))
+	t.Cleanup(c.Close)
+	got, err := c.Topics(t.Context(), []string{strings.TrimPrefix(plain.URL, "http://")})
+	if err != nil || !slices.Equal(got, []string{"over-tls"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	answer = `{"message":"FORBIDDEN"}`
+	if _, err := c.Topics(t.Context(), []string{strings.TrimPrefix(plain.URL, "http://")}); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("without a port: %v", err)
 	}
 }

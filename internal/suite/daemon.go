@@ -163,6 +163,9 @@ func (d *Daemon) Kill() error {
 	return nil
 }
 
+// Signal sends the process a signal.
+func (d *Daemon) Signal(s os.Signal) error { return d.cmd.Process.Signal(s) }
+
 // exit says how a process that is gone ended; it is never nil.
 func (d *Daemon) exit() error {
 	if d.waitErr != nil {
