@@ -81,6 +81,7 @@ func (r *Consumer) startHandlers(concurrency int, loop func()) {
 	if connected {
 		panic("already connected")
 	}
+	concurrency = max(0, concurrency)
 	r.runningHandlers.Add(int32(concurrency))
 	for range concurrency {
 		go r.runHandler(loop) // ends when incomingMessages is closed; exit is called after the last

@@ -86,7 +86,7 @@ func TestProducerOverEveryKind(t *testing.T) {
 			want := make(map[string]int)
 			done := make(chan *ProducerTransaction, 100)
 			for i := range 100 {
-				body := bytes.Repeat([]byte{byte(i), byte(i / 3)}, 1+i*i*5) // up to 100 KB
+				body := bytes.Repeat([]byte{byte(i), byte(i / 3)}, 1+i*i*2) // up to 40 KB
 				want[string(body)]++
 				if err := w.PublishAsync(topic, body, done); err != nil {
 					t.Fatal(err)

@@ -118,7 +118,7 @@ type Options struct {
 	StatsdPrefix           string        `flag:"statsd-prefix" group:"Statistics" usage:"text before each name there; %s for host and port"`
 	StatsdInterval         time.Duration `flag:"statsd-interval" group:"Statistics" usage:"time between pushes"`
 	StatsdMemStats         bool          `flag:"statsd-mem-stats" group:"Statistics" usage:"push memory statistics too"`
-	StatsdUDPPacketSize    int           `flag:"statsd-udp-packet-size" group:"Statistics" usage:"largest packet in bytes; 0 for 4096"`
+	StatsdUDPPacketSize    int           `flag:"statsd-udp-packet-size" group:"Statistics" usage:"largest packet in bytes; 0 or less for 4096"`
 	StatsdExcludeEphemeral bool          `flag:"statsd-exclude-ephemeral" group:"Statistics" usage:"push nothing of ephemeral topics and channels"`
 
 	// MetricsMaxTopics is how many topics, with their channels, /metrics tells about,
@@ -277,7 +277,7 @@ func (o *Options) validateRest() error {
 		{"max-output-buffer-size", o.MaxOutputBufferSize, 64, math.MaxInt32},
 		{"max-connections", int64(o.MaxConnections), 0, math.MaxInt32},
 		{"metrics-max-topics", int64(o.MetricsMaxTopics), 0, math.MaxInt32},
-		{"statsd-udp-packet-size", int64(o.StatsdUDPPacketSize), 0, 65507},
+		{"statsd-udp-packet-size", int64(o.StatsdUDPPacketSize), math.MinInt32, 65507},
 		{"max-http-connections", int64(o.MaxHTTPConnections), 0, math.MaxInt32},
 		{"max-channel-consumers", int64(o.MaxChannelConsumers), 0, math.MaxInt32},
 		{"broadcast-tcp-port", int64(o.BroadcastTCPPort), 0, math.MaxUint16},

@@ -121,7 +121,7 @@ func TestOptionRanges(t *testing.T) {
 		"DrainGrace":          {0, math.MaxInt64},
 		"DrainTimeout":        {0, math.MaxInt64},
 		"MetricsMaxTopics":    {0, math.MaxInt32},
-		"StatsdUDPPacketSize": {0, 65507},
+		"StatsdUDPPacketSize": {math.MinInt32, 65507},
 		"MaxReqTimeout":       {1, int64(maxDelay)},
 	}
 	for _, duration := range []string{"SyncTimeout", "MagicTimeout", "MsgTimeout", "MaxMsgTimeout", "MaxHeartbeatInterval", "MaxOutputBufferTimeout",

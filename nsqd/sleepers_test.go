@@ -87,7 +87,8 @@ func TestTokenOfOneWhoLeaves(t *testing.T) {
 		b.connect().Sub("t", "ch")
 		synctest.Wait()
 		ch := b.channel("t", "ch")
-		leaving, next := ch.consumerList()[0], ch.consumerList()[1]
+		list := ch.consumerList()
+		leaving, next := list[0], list[1]
 		for _, con := range []*consumer{leaving, next} {
 			con.rdy.Store(1)
 		}

@@ -57,14 +57,21 @@ func TestTable(t *testing.T) {
 	nsqd.CreateChannel("t", "c")
 	nsqd.Publish("t", "1", "2", "3", "4")
 	addr := "--nsqd-http-address=" + nsqd.HTTPAddr
-	start := time.Now()
-	code, stdout, stderr := tooltest.Run(t, "", "nsq_stat", "--topic=t", "--channel=c", addr, "--interval=300ms", "--count=2")
-	line := "      0       0 |       4       4       0     0     0 |       0       0            4       0\n"
-	if code != 0 || stdout != head+line+line || stderr != "" {
-		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	const interval = 1500 * time.Millisecond
+	p := tooltest.Start(t, "nsq_stat", "--topic=t", "--channel=c", addr, "--interval="+interval.String(), "--count=1")
+	p.Stdout.WaitN("\n", 3)
+	last := time.Now()
+	p.ExpectExit(0)
+	if waited := time.Since(last); waited > interval*9/10 {
+		t.Errorf("%v from the last line to the end", waited)
 	}
-	if took := time.Since(start); took < 600*time.Millisecond || took > 890*time.Millisecond {
-		t.Errorf("two intervals of 300 ms took %v", took)
+	line := "      0       0 |       4       4       0     0     0 |       0       0            4       0\n"
+	if got := p.Stdout.String() + p.Stderr.String(); got != head+line {
+		t.Errorf("%s", got)
+	}
+	code, stdout, stderr := tooltest.Run(t, "", "nsq_stat", "--topic=t", "--channel=c", addr, "--interval=1ms", "--count=30")
+	if code != 0 || stdout != head+strings.Repeat(line, 24)+head+strings.Repeat(line, 6) || stderr != "" {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = tooltest.Run(t, "", "nsq_stat", "--topic=t", "--channel=d", addr)
 	if code != 1 || !strings.HasSuffix(stderr, " ERROR: failed to find channel(d) in stats metadata for topic(t)\n") {

@@ -85,7 +85,7 @@ func TestRate(t *testing.T) {
 	code, _, stderr := tooltest.Run(t, "1\n2\n3\n4\n5\n6\n7\n8\n", "to_nsq", "--topic=t", "--rate=4", "--progress=always",
 		"--nsqd-tcp-address="+one.TCPAddr, "--nsqd-tcp-address="+two.TCPAddr)
 	took := time.Since(start)
-	if code != 0 || took < 1900*time.Millisecond || took > 3*time.Second {
+	if code != 0 || took < 1900*time.Millisecond || took > 10*time.Second {
 		t.Errorf("exit code %d after %v", code, took)
 	}
 	for _, text := range []string{"Throttling messages rate to max:4/second", "to_nsq: 8 messages published, "} {
@@ -221,7 +221,7 @@ func TestFarDestination(t *testing.T) {
 	const n = 1000
 	start := time.Now()
 	code, _, stderr := tooltest.Run(t, strings.Join(tooltest.Numbered("m", n), "\n"), "to_nsq", "--topic=t", "--nsqd-tcp-address="+listener.Addr().String())
-	if took := time.Since(start); code != 0 || took > n*away/10 {
+	if took := time.Since(start); code != 0 || took > n*away/2 {
 		t.Errorf("exit code %d after %v\n%s", code, took, stderr)
 	}
 	if got := nsqd.DrainAtLeast("t", "c", n); !slices.Equal(got, tooltest.Numbered("m", n)) {
