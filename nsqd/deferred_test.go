@@ -296,7 +296,7 @@ func TestDowngradeFindsEveryMessage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				bodies = append(bodies, string(e.msg.Body))
+				bodies = append(bodies, e.msg.Body)
 			}
 			slices.Sort(bodies)
 			nsqtest.Equal(t, strings.Join(bodies, ","), strings.Join(want, ","))

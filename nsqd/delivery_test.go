@@ -304,9 +304,9 @@ func TestDuplicateInFlight(t *testing.T) {
 		b := startBubble(t, nil)
 		c := b.connect().Sub("t", "ch").Rdy(10)
 		ch := b.channel("t", "ch")
-		e := entry{msg: &Message{ID: MessageID([]byte("0123456789abcdef")), Body: []byte("a")}}
+		e := entry{msg: &Message{ID: MessageID([]byte("0123456789abcdef")), Body: "a"}}
 		ch.put([]entry{e, e})
-		ch.put([]entry{e, {msg: &Message{ID: MessageID([]byte("another-message!")), Body: []byte("b")}}})
+		ch.put([]entry{e, {msg: &Message{ID: MessageID([]byte("another-message!")), Body: "b"}}})
 		first, second := c.ReadMessage(), c.ReadMessage()
 		nsqtest.Equal(t, first.Body+second.Body, "ab")
 		c.Fin(first.ID).Fin(second.ID).Nop()

@@ -14,6 +14,7 @@
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
+//	backend.go     … what it stores on disk and takes from there
 //	excess.go      what a channel must not lose and its disk does not take yet
 //	delays.go      delays of messages on disk, and over a restart
 //	records.go     what was read from disk stays there until it is finished
@@ -75,7 +76,8 @@
 // answered with FIN or discarded, or when it is stored anew, which is how its
 // attempts get to disk; an entry says whether it has a record (records.go). How much
 // of what was finished comes again is said in package diskqueue. Messages that were
-// never on disk are lost: memory is what --mem-queue-size allows, so 0 loses none.
+// never on disk are lost: memory is what --mem-queue-size allows, and the deferred
+// messages that went straight to a channel, which has them in memory with any size.
 //
 // A topic hands over what it has read from disk by way of the channels' disks, not
 // through their memory, and lets go of it afterwards: what was safe stays so,

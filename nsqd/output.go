@@ -125,7 +125,7 @@ func (o *output) deliver(entries []entry) error {
 		o.borrowLocked()
 		o.buf = protocol.AppendMessageFrameHead(o.buf, m.Nanos, e.attempts, m.ID, len(m.Body))
 		if frame > o.size && len(m.Body) >= directBody {
-			if err := o.writeLocked(net.Buffers{o.buf, m.Body}); err != nil {
+			if err := o.writeLocked(net.Buffers{o.buf, m.body()}); err != nil {
 				return err
 			}
 			continue
