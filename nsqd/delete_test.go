@@ -66,11 +66,12 @@ func TestDeletedQueueTakesNothing(t *testing.T) {
 			d.post("/topic/create?topic=t", "", "")
 			q := d.existingTopic("t").queue
 			entries := makeEntries(d.svc.ids, [][]byte{[]byte("m")}, 0, false, nil)
-			if err := q.put(entries[:first]); err != nil {
+			if _, err := q.put(entries[:first]); err != nil {
 				t.Fatal(err)
 			}
 			d.post("/topic/delete?topic=t", "", "")
-			nsqtest.Equal(t, q.put(entries), errExiting)
+			_, err := q.put(entries)
+			nsqtest.Equal(t, err, errExiting)
 			q.keep(entries)
 			nsqtest.Equal(t, q.depth(), 0)
 			nsqtest.Equal(t, d.health.String(), "OK")

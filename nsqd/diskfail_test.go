@@ -422,7 +422,7 @@ func TestBooksWhileDiskFails(t *testing.T) {
 				for k := range 200 {
 					body := fmt.Sprintf("%d-%d", i, k)
 					entries := makeEntries(b.svc.ids, [][]byte{[]byte(body)}, uint32(k%2*300), true, nil)
-					if topic.PutMessages(entries) == nil {
+					if _, err := topic.PutMessages(entries); err == nil {
 						mu.Lock()
 						accepted[body]++
 						mu.Unlock()

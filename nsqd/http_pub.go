@@ -184,7 +184,7 @@ func (n *NSQD) publish(topic string, entries []entry) (any, error) {
 	}
 	t, err := n.GetTopic(topic)
 	if err == nil {
-		err = t.PutMessages(entries)
+		_, err = t.PutMessages(entries)
 	}
 	if err == nil {
 		return "OK", nil

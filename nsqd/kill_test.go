@@ -25,7 +25,8 @@ import (
 // kills is how often [TestKill] kills; `make kill` asks for 200.
 var kills = flag.Int("kills", 10, "how often TestKill kills nsqd")
 
-// What TestKill tells the process that it will kill.
+// What TestKill tells the process that it will kill. Without a memory queue size it
+// is all on disk, with the usual times.
 const (
 	killedDataPath = "NSQD_KILLED_DATA_PATH"
 	killedMemory   = "NSQD_KILLED_MEM_QUEUE_SIZE"
@@ -41,12 +42,15 @@ func TestDaemonToBeKilled(t *testing.T) {
 	if dataPath == "" {
 		t.Skip("runs in the process that TestKill starts")
 	}
-	memory, err := strconv.ParseInt(os.Getenv(killedMemory), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
 	opts := nsqd.NewOptions()
-	killOptions(dataPath, memory)(opts)
+	allOnDisk(dataPath)(opts)
+	if memory := os.Getenv(killedMemory); memory != "" {
+		n, err := strconv.ParseInt(memory, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killOptions(dataPath, n)(opts)
+	}
 	opts.TCPAddress, opts.HTTPAddress = "127.0.0.1:0", "127.0.0.1:0"
 	opts.Logger = slog.New(logging.NewHandler(os.Stderr, opts.LogPrefix, slog.LevelInfo))
 	n, err := nsqd.New(opts)
@@ -56,13 +60,21 @@ func TestDaemonToBeKilled(t *testing.T) {
 	t.Fatal(err) // it should have been killed
 }
 
-// killOptions has files so small that the queues roll over many times, and
-// times so short that positions are saved and messages time out.
-func killOptions(dataPath string, memory int64) func(*nsqd.Options) {
+// allOnDisk has files so small that the queues roll over many times.
+func allOnDisk(dataPath string) func(*nsqd.Options) {
 	return func(o *nsqd.Options) {
 		o.DataPath = dataPath
-		o.MemQueueSize = memory
+		o.MemQueueSize = 0
 		o.MaxBytesPerFile = 16 << 10
+	}
+}
+
+// killOptions has times so short, too, that positions are saved and messages time
+// out.
+func killOptions(dataPath string, memory int64) func(*nsqd.Options) {
+	return func(o *nsqd.Options) {
+		allOnDisk(dataPath)(o)
+		o.MemQueueSize = memory
 		o.SyncEvery, o.SyncTimeout = 100, 20*time.Millisecond
 		o.MsgTimeout = 300 * time.Millisecond
 	}

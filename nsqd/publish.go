@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
@@ -149,11 +150,11 @@ func (c *conn) publish(command string, inBuffer bool) error {
 // before the first that was not. Each is a command of its own: if the run cannot
 // be stored as a whole, its beginning may.
 func (c *conn) putRun(entries []entry) (int, error) {
-	if c.put(entries) == nil {
+	if _, err := c.put(entries); err == nil {
 		return len(entries), nil
 	}
 	for i := range entries {
-		if err := c.put(entries[i : i+1]); err != nil {
+		if _, err := c.put(entries[i : i+1]); err != nil {
 			return i, err
 		}
 	}
@@ -161,24 +162,25 @@ func (c *conn) putRun(entries []entry) (int, error) {
 }
 
 // put hands entries to the run's topic, which takes all or none. A topic that was
-// deleted since the last run is created anew.
-func (c *conn) put(entries []entry) error {
+// deleted since the last run is created anew. It reports whether messages are kept in
+// memory.
+func (c *conn) put(entries []entry) (kept bool, err error) {
 	if c.svc.refusing.Load() {
-		return errDraining // before a topic comes into being
+		return false, errDraining // before a topic comes into being
 	}
 	r := &c.run
 	if r.topic == nil || r.topic.closing.Load() {
 		t, err := c.svc.topic(r.name)
 		if err != nil {
-			return err
+			return false, err
 		}
 		r.topic = t
 	}
-	if err := r.topic.PutMessages(entries); err != nil {
-		return err
+	if kept, err = r.topic.PutMessages(entries); err != nil {
+		return false, err
 	}
 	c.published(r.name, len(entries))
-	return nil
+	return kept, nil
 }
 
 func (c *conn) mpub(params [][]byte) error {
@@ -200,9 +202,9 @@ func (c *conn) mpub(params [][]byte) error {
 		return err
 	}
 	entries := makeEntries(c.svc.ids, bodies, 0, false, c.entries[:0])
-	err = c.put(entries)
+	kept, err := c.put(entries)
 	c.entries = reusable(entries)
-	c.batch.reset()
+	c.batch.reset(kept || err != nil)
 	if err != nil {
 		return fatalError(protocol.CodeMpubFailed, "MPUB failed "+err.Error(), err)
 	}
@@ -273,11 +275,27 @@ type batchParser struct {
 	ends []int    // of the bodies
 	size int      // of the body that begins at at; 0 where a size is next
 	list [][]byte // what bodies returns
+	buf  []byte   // what read has read
 }
 
-// reset makes the parser ready for another batch.
-func (p *batchParser) reset() {
+// reset makes the parser ready for another batch. Unless the bodies are kept, their
+// memory is used again.
+func (p *batchParser) reset(kept bool) {
+	if buf := p.buf; !kept && cap(buf) <= maxPooledBuffer {
+		batchBuffers.Put(&buf)
+	}
 	*p = batchParser{ends: reusable(p.ends), list: reusable(p.list)}
+}
+
+// batchBuffers are for batches that are on disk before the next one comes.
+var batchBuffers sync.Pool // of *[]byte
+
+// batchBuffer returns memory for a batch of n bytes.
+func batchBuffer(n int) []byte {
+	if used, _ := batchBuffers.Get().(*[]byte); used != nil && cap(*used) >= n {
+		return (*used)[:0:n]
+	}
+	return make([]byte, 0, n)
 }
 
 // A batchError is what is wrong with one message of a batch.
@@ -353,7 +371,7 @@ const batchAhead = 128 << 10
 // read parses a batch from in as it arrives, of which announced bytes are
 // expected, into memory that the bodies share.
 func (p *batchParser) read(in *input, announced int) ([][]byte, error) {
-	b := make([]byte, 0, max(min(announced, batchAhead), 5))
+	b := batchBuffer(max(min(announced, batchAhead), 5))
 	for {
 		if len(b) == cap(b) {
 			size := 3 * len(b)
@@ -370,6 +388,7 @@ func (p *batchParser) read(in *input, announced int) ([][]byte, error) {
 		}
 		if complete {
 			in.unread(b[p.at:])
+			p.buf = b
 			return p.bodies(b), nil
 		}
 		if err != nil {

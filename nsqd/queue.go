@@ -151,18 +151,19 @@ func (q *queue) remember(entries []entry) (rest []entry) {
 }
 
 // put queues all entries, in memory as far as they fit, or none where it returns
-// an error. What does not fit is stored first, as only that can fail.
-func (q *queue) put(entries []entry) error {
+// an error. What does not fit is stored first, as only that can fail. It reports
+// whether messages are kept in memory; if not, nobody refers to them any more.
+func (q *queue) put(entries []entry) (kept bool, err error) {
 	fit := min(q.room(), len(entries))
 	if fit < len(entries) {
 		if err := q.store(entries[fit:]); err != nil {
-			return err
+			return false, err
 		}
 	}
 	// There was room for these a moment ago; where others have been faster, they
 	// find it beyond the limit.
 	q.memory.PutBeyond(q.remember(entries[:fit]))
-	return nil
+	return fit > 0 || q.ephemeral, nil
 }
 
 // keep queues entries that were accepted before and must not get lost: what

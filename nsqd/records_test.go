@@ -208,7 +208,7 @@ func TestRecordsAreLetGo(t *testing.T) {
 		"there twice": {do: func(b *bubble, _ *failingStorage) error {
 			e := makeEntry(b.svc.ids, []byte("twice"), 0)
 			for range 2 {
-				if err := b.topic("t").PutMessages([]entry{e}); err != nil {
+				if _, err := b.topic("t").PutMessages([]entry{e}); err != nil {
 					return err
 				}
 			}

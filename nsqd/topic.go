@@ -84,21 +84,25 @@ func newTopic(env *env, name string) *Topic {
 
 // PutMessages accepts all entries, in order, or none: then it returns
 // [errExiting], or why they could not be stored. Entries stay the caller's.
-func (t *Topic) PutMessages(entries []entry) error {
+//
+// It reports whether messages are kept in memory; if not, they are all on disk, and
+// nobody refers to them any more.
+func (t *Topic) PutMessages(entries []entry) (kept bool, err error) {
 	if t.closing.Load() {
-		return errExiting
+		return false, errExiting
 	}
 	if channels := t.direct.Load(); channels != nil {
+		kept = true
 		if !handOver(*channels, entries) {
 			t.reflow() // not on this way until that channel is well again
 		}
 	} else {
-		err := t.queue.put(entries)
+		kept, err = t.queue.put(entries)
 		if t.flowing.Load() {
 			t.reflow()
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 	size := 0
@@ -107,7 +111,7 @@ func (t *Topic) PutMessages(entries []entry) error {
 	}
 	t.messages.Add(uint64(len(entries)))
 	t.bytes.Add(uint64(size))
-	return nil
+	return kept, nil
 }
 
 // handOver gives entries to all channels and reports whether each could store

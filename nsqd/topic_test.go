@@ -265,7 +265,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range 300 {
 					bodies := slices.Repeat([][]byte{[]byte("body")}, 1+r.IntN(20))
-					if err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
+					if _, err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)

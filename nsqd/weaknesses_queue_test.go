@@ -220,7 +220,7 @@ func TestWeakness36(t *testing.T) {
 		}()
 		put := func(n int) {
 			time.Sleep(time.Microsecond)
-			if err := q.put(makeEntries(b.svc.ids, slices.Repeat([][]byte{[]byte("a")}, n), 0, true, nil)); err != nil {
+			if _, err := q.put(makeEntries(b.svc.ids, slices.Repeat([][]byte{[]byte("a")}, n), 0, true, nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
