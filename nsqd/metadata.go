@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
+	"github.com/nsq-suite/nsq/internal/durable"
 	"github.com/nsq-suite/nsq/internal/protocol"
 	"github.com/nsq-suite/nsq/internal/version"
 )
@@ -227,7 +227,7 @@ func replaceFile(path string, data []byte) (err error) {
 	if err := os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 func ignoreMissing(err error) error {
@@ -235,16 +235,4 @@ func ignoreMissing(err error) error {
 		return nil
 	}
 	return err
-}
-
-// syncDir makes renames in dir survive a power loss, where the system can.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -41,7 +41,8 @@ func TestOutcomes(t *testing.T) {
 // Lines of several topics do not mix, the last message shown is finished, those
 // beyond -n go back to nsqd.
 func TestTail(t *testing.T) {
-	nsqd := tooltest.StartNSQD(t, "")
+	// The timeout is for messages that come while the connection is being closed.
+	nsqd := tooltest.StartNSQD(t, "", "--msg-timeout=1s")
 	for _, topic := range []string{"one", "two"} {
 		nsqd.CreateChannel(topic, "c")
 		for i := range 50 {
@@ -63,7 +64,8 @@ func TestTail(t *testing.T) {
 			}
 			seen[body]++
 		}
-		tooltest.WaitFor(t, func() error { // nsqd may be putting messages back
+		// Those beyond -n went back, and did not go to and fro until they were given up.
+		tooltest.WaitFor(t, func() error {
 			one, two := nsqd.Channel("one", "c"), nsqd.Channel("two", "c")
 			if one.InFlight+two.InFlight+one.Deferred+two.Deferred > 0 || int(one.Depth+two.Depth) != 100-len(seen) {
 				return fmt.Errorf("after %d messages: %+v, %+v", len(seen), one, two)

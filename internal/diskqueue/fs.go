@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+
+	"github.com/nsq-suite/nsq/internal/durable"
 )
 
 // FS is the file system a queue works on. The default is the operating
@@ -69,7 +71,7 @@ func (osFS) Names(dir string) (names []string, err error) {
 
 func (osFS) Remove(path string) error     { return os.Remove(path) }
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
-func (osFS) SyncDir(dir string) error     { return syncDir(dir) }
+func (osFS) SyncDir(dir string) error     { return durable.SyncDir(dir) }
 
 // osFile is an *os.File whose Sync is the cheapest call that is enough.
 type osFile struct{ *os.File }

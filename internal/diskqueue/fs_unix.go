@@ -3,22 +3,12 @@
 package diskqueue
 
 import (
-	"errors"
 	"math"
-	"os"
 	"syscall"
 )
 
 // channelSeparator stands between topic and channel in file names.
 const channelSeparator = ':'
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // openFileLimit is how many files the process may have open.
 func openFileLimit() int {

@@ -16,13 +16,14 @@ import (
 
 // Run prints messages until there are as many as asked for, or ctx ends.
 func Run(ctx context.Context, opts *Options, env *tool.Env) error {
-	config, err := opts.ConsumerOptions.Config("nsq_tail")
+	maxInFlight := opts.MaxInFlight
+	if opts.N > 0 {
+		maxInFlight = min(maxInFlight, opts.N)
+	}
+	// Showing a message does not fail: one that comes for the sixth time is shown, too.
+	config, err := opts.ConsumerOptions.ConfigForever("nsq_tail", maxInFlight)
 	if err != nil {
 		return err
-	}
-	config.MaxInFlight = opts.MaxInFlight
-	if opts.N > 0 {
-		config.MaxInFlight = min(config.MaxInFlight, opts.N)
 	}
 	channel := opts.Channel
 	if channel == "" {
@@ -55,6 +56,10 @@ func Run(ctx context.Context, opts *Options, env *tool.Env) error {
 	case <-ctx.Done():
 	case <-p.done:
 	}
+	for _, c := range consumers {
+		c.Stop()
+	}
+	p.giveBack()
 	consumers.Stop()
 	return p.failure()
 }
@@ -69,7 +74,9 @@ type printer struct {
 	out     io.Writer
 	line    []byte // for reuse
 	printed int
-	ended   bool // done is closed
+	ended   bool           // done is closed
+	surplus []*nsq.Message // came after that
+	stopped bool           // nsqd sends no more
 	err     error
 }
 
@@ -79,7 +86,7 @@ func (p *printer) print(topic string, m *nsq.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
-		m.RequeueWithoutBackoff(0)
+		p.surplusLocked(m)
 		return nil
 	}
 	var err error
@@ -89,7 +96,7 @@ func (p *printer) print(topic string, m *nsq.Message) error {
 	if err != nil {
 		p.err = fmt.Errorf("ERROR: failed to write to os.Stdout - %w", err)
 		p.endLocked()
-		m.RequeueWithoutBackoff(0)
+		p.surplusLocked(m)
 		return nil
 	}
 	p.meter.Add(len(m.Body))
@@ -102,6 +109,29 @@ func (p *printer) print(topic string, m *nsq.Message) error {
 func (p *printer) endLocked() {
 	p.ended = true
 	close(p.done)
+}
+
+// surplusLocked keeps a message that is not shown until nsqd has been told to send
+// no more: it would come back at once, again and again, and each time as another
+// attempt.
+func (p *printer) surplusLocked(m *nsq.Message) {
+	m.DisableAutoResponse()
+	if p.stopped {
+		m.RequeueWithoutBackoff(0)
+		return
+	}
+	p.surplus = append(p.surplus, m)
+}
+
+// giveBack gives back to nsqd what is not shown. The Consumers have been stopped.
+func (p *printer) giveBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	for _, m := range p.surplus {
+		m.RequeueWithoutBackoff(0)
+	}
+	p.surplus = nil
 }
 
 func (p *printer) failure() error {

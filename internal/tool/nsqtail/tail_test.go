@@ -55,10 +55,17 @@ func TestWriteError(t *testing.T) {
 		}
 	}
 	<-p.done
+	if a.requeued != 0 {
+		t.Error("messages are given back before nsqd knows that no more are wanted")
+	}
+	p.giveBack()
+	if err := p.print("t", a.message("fourth")); err != nil {
+		t.Error(err)
+	}
 	if err := p.failure(); err == nil || err.Error() != "ERROR: failed to write to os.Stdout - no room" {
 		t.Error(err)
 	}
-	if len(out.list) != 1 || out.list[0] != "t | first\n" || a.requeued != 2 {
+	if len(out.list) != 1 || out.list[0] != "t | first\n" || a.requeued != 3 || a.finished != 0 {
 		t.Errorf("%q, %+v", out.list, a)
 	}
 }
