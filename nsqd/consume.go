@@ -217,5 +217,6 @@ func (c *conn) cls() error {
 	con.rdy.Store(0)
 	c.state.Store(stateClosing)
 	con.pump.call()
+	con.pump.finishBurst() // with which it may still be busy
 	return c.out.answer(protocol.FrameResponse, "CLOSE_WAIT")
 }

@@ -2,6 +2,7 @@ package nsqd
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -429,5 +430,31 @@ func TestPipelineAnswersInOrder(t *testing.T) {
 		}
 		nsqtest.Equal(t, strings.Join(got, "|"), "OK|OK|E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight|OK|E_INVALID invalid command BOGUS")
 		nsqtest.Equal(t, b.topic("t").messages.Load(), uint64(3))
+	})
+}
+
+// Nothing is delivered after CLOSE_WAIT, also if CLS comes while a burst is on its
+// way: a client that has nothing in flight then hangs up, and what it did not see
+// would be missing until it times out.
+func TestNothingAfterCloseWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		c := b.connect().Sub("t", "ch").Rdy(1)
+		synctest.Wait()
+		con := b.channel("t", "ch").consumerList()[0]
+		con.pump.bursting.Lock()
+		c.Command("CLS")
+		for con.state.Load() != stateClosing {
+			runtime.Gosched()
+		}
+		for range 100 {
+			runtime.Gosched() // it would answer now
+		}
+		if err := con.out.deliver(makeEntries(b.svc.ids, [][]byte{[]byte("a")}, 0, true, nil)); err != nil {
+			t.Error(err)
+		}
+		con.pump.bursting.Unlock()
+		nsqtest.Equal(t, c.ReadMessage().Body, "a")
+		c.ExpectResponse("CLOSE_WAIT")
 	})
 }

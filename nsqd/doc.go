@@ -134,7 +134,7 @@
 // None of them is held during network or disk I/O, with two exceptions: changing, for
 // which only other changes wait; and NSQD.mu and Topic.mu while a queue that a former
 // run left on disk is opened, which happens once per name. Locks whose whole purpose is I/O (output.mu, metadata.writing,
-// queue.opening, excess.moveMu, those of the disk queue) are taken last.
+// pump.bursting, queue.opening, excess.moveMu, those of the disk queue) are taken last.
 //
 // # What has surprised us
 //

@@ -32,6 +32,8 @@ type pump struct {
 	next, previous *pump
 	listed         bool
 
+	bursting sync.Mutex // held while a burst is taken and sent
+
 	callMu  sync.Mutex // guards the three below
 	running bool       // it has a goroutine
 	called  bool       // which is to look again before it ends
@@ -94,6 +96,12 @@ func (p *pump) call() bool {
 func (p *pump) give(t token) bool {
 	p.tokens.Or(uint32(t))
 	return p.call()
+}
+
+// finishBurst returns when all that was taken before has been sent.
+func (p *pump) finishBurst() {
+	p.bursting.Lock()
+	defer p.bursting.Unlock()
 }
 
 // end stops the pump and waits for it. What it was called for is left to others.
@@ -326,6 +334,8 @@ func (p *pump) sendHeartbeat() error {
 
 // deliver takes and sends messages from where t says.
 func (p *pump) deliver(t token) error {
+	p.bursting.Lock()
+	defer p.bursting.Unlock()
 	if t&memoryToken != 0 {
 		if err := p.deliverMemory(); err != nil {
 			return err
