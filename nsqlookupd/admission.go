@@ -2,9 +2,6 @@ package nsqlookupd
 
 import (
 	"bufio"
-	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -15,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nsq-suite/nsq/internal/protocol"
+	"github.com/nsq-suite/nsq/internal/secrets"
 )
 
 // An admission decides which nsqds may register. The zero value admits all, over
@@ -23,9 +21,7 @@ type admission struct {
 	tls         *tls.Config // for clients that begin with a TLS handshake; nil refuses them
 	requiresTLS bool
 
-	// secrets are the hashes of the secrets, one of which an nsqd must know; none
-	// asks for none.
-	secrets [][sha256.Size]byte
+	secrets secrets.Set // of which an nsqd must know one; none asks for none
 }
 
 // newAdmission reads the files that the options name.
@@ -51,28 +47,11 @@ func newAdmission(opts *Options) (*admission, error) {
 	}
 	a.tls = serverTLS
 	if opts.RegistrationSecretFile != "" {
-		if a.secrets, err = readSecrets(opts.RegistrationSecretFile); err != nil {
+		if a.secrets, err = secrets.Read(opts.RegistrationSecretFile, func(string) bool { return true }); err != nil {
 			return nil, fmt.Errorf("read --registration-secret-file: %w", err)
 		}
 	}
 	return a, nil
-}
-
-// readSecrets reads the secrets of a file, one a line.
-func readSecrets(file string) (secrets [][sha256.Size]byte, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	for line := range bytes.Lines(content) {
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			secrets = append(secrets, sha256.Sum256(line))
-		}
-	}
-	if len(secrets) == 0 {
-		return nil, fmt.Errorf("no secret in %s", file)
-	}
-	return secrets, nil
 }
 
 // checkTransport refuses an IDENTIFY over plain TCP where TLS is required.
@@ -94,12 +73,7 @@ func (a *admission) checkSecret(body []byte) error {
 	if err := json.Unmarshal(body, &claim); err != nil {
 		return badBody("failed to decode JSON body", err)
 	}
-	sum := sha256.Sum256([]byte(claim.Secret))
-	known := 0
-	for i := range a.secrets { // all of them: the time must not tell which one is close
-		known |= subtle.ConstantTimeCompare(sum[:], a.secrets[i][:])
-	}
-	if known == 0 {
+	if !a.secrets.Has(claim.Secret) {
 		return unauthorized("IDENTIFY secret is missing or wrong")
 	}
 	return nil

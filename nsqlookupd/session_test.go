@@ -2,7 +2,6 @@ package nsqlookupd
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -22,6 +21,7 @@ import (
 	"github.com/nsq-suite/nsq/internal/httpapi"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/protocol"
+	"github.com/nsq-suite/nsq/internal/secrets"
 )
 
 // A script is a connection that sends what it is made of and then ends. It
@@ -169,7 +169,7 @@ func FuzzSession(f *testing.F) {
 	f.Add([]byte("\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"))
 	door := &admission{
 		tls:     &tls.Config{Certificates: []tls.Certificate{nsqtest.NewCA(f).Issue("nsqlookupd")}},
-		secrets: [][sha256.Size]byte{sha256.Sum256([]byte("s"))},
+		secrets: secrets.Of("s"),
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		for _, a := range []*admission{door, new(admission)} {

@@ -1,17 +1,14 @@
 package httpapi
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/nsq-suite/nsq/internal/secrets"
 )
 
 // GuardOptions say who may use the [Guarded] routes: everybody, unless one of them
@@ -36,7 +33,7 @@ type ClientCerts struct {
 // Rules are who may use the [Guarded] routes, with the content of the files. Nil
 // are those that let everybody in.
 type Rules struct {
-	tokens, passwords []secret
+	tokens, passwords secrets.Set
 	certs             ClientCerts
 }
 
@@ -56,39 +53,16 @@ func LoadRules(o GuardOptions, certs ClientCerts) (*Rules, error) {
 	return &Rules{tokens, passwords, certs}, nil
 }
 
-// A secret is a token, or user:password, by its SHA-256: comparing takes the same
-// time for all, whatever their length.
-type secret [sha256.Size]byte
-
-// readSecrets reads the lines of the file. One that is not valid is an error,
-// which does not show it; so is a file without any.
-func readSecrets(option, path string, valid func(line string) bool) ([]secret, error) {
+// readSecrets reads the file that an option names, if it names one.
+func readSecrets(option, path string, valid func(line string) bool) (secrets.Set, error) {
 	if path == "" {
 		return nil, nil
 	}
-	content, err := os.ReadFile(path)
+	s, err := secrets.Read(path, valid)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", option, err)
 	}
-	var secrets []secret
-	lines := bufio.NewScanner(bytes.NewReader(content))
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		if !valid(line) {
-			return nil, fmt.Errorf("%s: %s has something else in line %d", option, path, n)
-		}
-		secrets = append(secrets, sha256.Sum256([]byte(line)))
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: read %s: %w", option, path, err)
-	}
-	if secrets == nil {
-		return nil, fmt.Errorf("%s: nothing in %s", option, path)
-	}
-	return secrets, nil
+	return s, nil
 }
 
 // The answers to who may not.
@@ -134,20 +108,10 @@ func (g *Guard) admit(w http.ResponseWriter, r *http.Request) error {
 func (rules *Rules) knows(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
-		return among(rules.tokens, strings.TrimSpace(token))
+		return rules.tokens.Has(strings.TrimSpace(token))
 	}
 	user, password, ok := r.BasicAuth()
-	return ok && among(rules.passwords, user+":"+password)
-}
-
-// among takes the same time whichever secret it is, if any.
-func among(secrets []secret, text string) bool {
-	given := sha256.Sum256([]byte(text))
-	found := 0
-	for _, s := range secrets {
-		found |= subtle.ConstantTimeCompare(s[:], given[:])
-	}
-	return found == 1
+	return ok && rules.passwords.Has(user+":"+password)
 }
 
 // certified reports whether the client has shown a certificate that is enough. How
