@@ -48,7 +48,7 @@ func newAdmission(opts *Options) (*admission, error) {
 	a.tls = serverTLS
 	if opts.RegistrationSecretFile != "" {
 		if a.secrets, err = secrets.Read(opts.RegistrationSecretFile, func(string) bool { return true }); err != nil {
-			return nil, fmt.Errorf("read --registration-secret-file: %w", err)
+			return nil, fmt.Errorf("--registration-secret-file: %w", err)
 		}
 	}
 	return a, nil
