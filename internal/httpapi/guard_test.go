@@ -179,12 +179,11 @@ func TestBadSecretsFiles(t *testing.T) {
 		want              string
 	}{
 		{"-", "", "--http-admin-token-file: open "},
-		{"# nothing\n\n", "", "--http-admin-token-file: nothing in "},
+		{"# nothing\n\n", "", ": no secret in it"},
 		{"a\nb c\n", "", " has something else in line 2"},
 		{"", "-", "--http-admin-password-file: open "},
 		{"", "no-colon\n", " has something else in line 1"},
 		{"", ":no-user\n", " has something else in line 1"},
-		{strings.Repeat("x", 1<<17), "", "token too long"},
 	} {
 		path := func(content string) string {
 			switch content {
