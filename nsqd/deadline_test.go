@@ -51,7 +51,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 	}
 	const (
 		channels, perChannel = 300, 10
-		limit                = time.Second
+		limit                = 2 * time.Second
 	)
 	deferred := 50_000
 	if raceDetector {

@@ -420,7 +420,7 @@ func TestStopDoesNotWaitForDeafClient(t *testing.T) {
 		})
 		start := time.Now()
 		s.Stop()
-		if took := time.Since(start); took > 8*time.Second {
+		if took := time.Since(start); took > 20*time.Second { // it would take 30 to give up writing to it
 			t.Errorf("the stop took %v", took)
 		}
 	})
