@@ -51,7 +51,7 @@ func TestRDYNeverExceedsMaxInFlight(t *testing.T) {
 			r := b.consumer("endless", config)
 			var failing atomic.Bool
 			r.AddConcurrentHandlers(HandlerFunc(func(m *Message) error {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // of the fake clock, as everywhere here
 				if failing.Load() && m.ID[MsgIDLength-1]%3 == 0 {
 					return fmt.Errorf("bad")
 				}

@@ -210,7 +210,7 @@ func TestFarDestination(t *testing.T) {
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := far.Read(buf)
-			time.Sleep(away)
+			time.Sleep(away) // the way takes this long
 			if _, writeErr := near.Write(buf[:n]); err != nil || writeErr != nil {
 				return
 			}

@@ -146,7 +146,7 @@ func (c *cluster) slow(i int) (stop func()) {
 	stopping.Go(func() {
 		for {
 			c.signal(i, syscall.SIGSTOP)
-			time.Sleep(500 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond) // in which it does nothing: that is what slow means here
 			c.signal(i, syscall.SIGCONT)
 			select {
 			case <-done:

@@ -211,7 +211,7 @@ func FuzzCutTornMember(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, kind string) {
 		c := Compression(kind)
 		if c.suffix() == "" {
-			t.Skip()
+			t.Skip("no such compression")
 		}
 		path := filepath.Join(dir, "f"+c.suffix())
 		if err := os.WriteFile(path, data, 0o600); err != nil {

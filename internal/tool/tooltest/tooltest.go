@@ -214,7 +214,8 @@ func end(t testing.TB, d *suite.Daemon) {
 	}
 }
 
-// WaitFor waits until check returns nil.
+// WaitFor waits until check returns nil. It asks now and then: what it waits for
+// happens in other processes, which do not tell.
 func WaitFor(t testing.TB, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(Longest)
