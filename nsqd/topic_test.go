@@ -265,7 +265,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range 300 {
 					bodies := slices.Repeat([][]byte{[]byte("body")}, 1+r.IntN(20))
-					if _, err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
+					if _, err := topic.PutMessages(entriesOf(b.svc.ids, bodies)); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
@@ -341,7 +341,7 @@ func TestMessageIDs(t *testing.T) {
 		t.Fatalf("IDs are given out twice: %d after 5000 from %d", next, first)
 	}
 	// The example of the protocol spec: tick 423343912463, node 617, sequence 0.
-	id := s.id(423343912463 << idSequenceBits)
+	id := renderID(423343912463<<idSequenceBits, 617)
 	nsqtest.Equal(t, id.String(), "18a450dd83e69000")
 	var mu sync.Mutex
 	seen := make(map[MessageID]bool)
@@ -352,7 +352,7 @@ func TestMessageIDs(t *testing.T) {
 				at := s.reserve(7)
 				mu.Lock()
 				for i := range uint64(7) {
-					id := s.id(at + i)
+					id := renderID(at+i, 617)
 					if seen[id] {
 						t.Errorf("ID %s comes twice", id)
 					}

@@ -268,7 +268,7 @@ func (q *queued) Cut(n int) queued {
 // Batches through a long queue must not allocate once blocks are in rotation.
 func TestNoAllocation(t *testing.T) {
 	q := New[queued](1 << 20)
-	in, out := slices.Repeat([]queued{{n: 3}}, 100), make([]queued, 300)
+	in, out := slices.Repeat([]queued{{new(int), 1, 1, 3}}, 100), make([]queued, 300)
 	q.Put(in)
 	if n := testing.AllocsPerRun(1000, func() {
 		q.Put(in)
@@ -280,7 +280,7 @@ func TestNoAllocation(t *testing.T) {
 
 func BenchmarkPutTake(b *testing.B) {
 	q := New[queued](1 << 20)
-	in, out := slices.Repeat([]queued{{n: 1}}, 100), make([]queued, 100)
+	in, out := slices.Repeat([]queued{{new(int), 1, 1, 1}}, 100), make([]queued, 100)
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Put(in)
