@@ -231,12 +231,12 @@ func WaitFor(t testing.TB, check func() error) {
 	}
 }
 
-// path returns where a program is.
-func path(name string) string { return filepath.Join(binDir, name) }
+// Path returns where a program is that Main has put there.
+func Path(name string) string { return filepath.Join(binDir, name) }
 
 // command returns a command that is killed when the test ends.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(t.Context(), path(name), args...)
+	return exec.CommandContext(t.Context(), Path(name), args...)
 }
 
 // Numbered returns the messages "<prefix>-00000" to n-1.
