@@ -8,6 +8,11 @@ import (
 	"testing"
 
 	"github.com/nsq-suite/nsq/internal/nsqtest"
+
+	// What is built and measured: go test must not take the result of a run with older
+	// sources for that of this one.
+	_ "github.com/nsq-suite/nsq/bench/internal/null"
+	_ "github.com/nsq-suite/nsq/nsqd"
 )
 
 // TestCosts fails if a message costs nsqd much more than what is written down.
