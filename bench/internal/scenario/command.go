@@ -109,7 +109,8 @@ func (f Figures) print(env *tool.Env) error {
 	return w.Flush()
 }
 
-// Format prints a value with three digits that count, and commas or M where it is large.
+// Format prints a value with three digits or so, in thousands or millions where it is
+// large.
 func Format(v float64) string {
 	switch {
 	case v >= 1e6:
@@ -120,7 +121,7 @@ func Format(v float64) string {
 		return fmt.Sprintf("%.0f", v)
 	case v >= 10:
 		return fmt.Sprintf("%.1f", v)
-	case v >= 0.1 || v == 0:
+	case v >= 1:
 		return fmt.Sprintf("%.2f", v)
 	}
 	return fmt.Sprintf("%.3f", v)

@@ -81,10 +81,10 @@ func (l *Latency) Run(ctx context.Context, n *load.NSQD) (Figures, error) {
 		return nil, err
 	}
 	var f Figures
-	f.add(P50, micros(ages.Quantile(0.5)))
-	f.add(P99, micros(ages.Quantile(0.99)))
-	f.add(P999, micros(ages.Quantile(0.999)))
-	f.add(Rate, float64(messages)/cost.Wall.Seconds())
+	f.add(P50, millis(ages.Quantile(0.5)))
+	f.add(P99, millis(ages.Quantile(0.99)))
+	f.add(P999, millis(ages.Quantile(0.999)))
 	f.addCPU(cost, messages)
+	f.add(Pace, float64(messages)/cost.Wall.Seconds())
 	return f, nil
 }

@@ -39,9 +39,10 @@ var (
 	Rate       = Kind{"rate", "msg/s", true}
 	CPU        = Kind{"CPU", "µs/msg", false}
 	Peak       = Kind{"peak memory", "MiB", false}
-	P50        = Kind{"p50", "µs", false}
-	P99        = Kind{"p99", "µs", false}
-	P999       = Kind{"p99.9", "µs", false}
+	Pace       = Kind{"pace kept", "msg/s", true}
+	P50        = Kind{"p50", "ms", false}
+	P99        = Kind{"p99", "ms", false}
+	P999       = Kind{"p99.9", "ms", false}
 	Connects   = Kind{"rate", "conn/s", true}
 	PerConn    = Kind{"memory", "KiB/conn", false}
 	Creates    = Kind{"rate", "topics/s", true}
@@ -81,11 +82,9 @@ func (f *Figures) addCPU(cost load.Cost, n int) {
 	}
 }
 
-func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
-func kibibytes(n int64) float64 { return float64(n) / (1 << 10) }
-func micros(d time.Duration) float64 {
-	return float64(d.Nanoseconds()) / 1000
-}
+func mebibytes(n int64) float64      { return float64(n) / (1 << 20) }
+func kibibytes(n int64) float64      { return float64(n) / (1 << 10) }
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // idle is how long nsqd is watched while it has nothing to do.
 const idle = time.Second

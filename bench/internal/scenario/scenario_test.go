@@ -32,7 +32,7 @@ func all() map[string]Scenario {
 func TestRun(t *testing.T) {
 	figures := map[string][]Kind{
 		"writer": {Rate, CPU, Peak}, "http": {Rate, CPU, Peak}, "reader": {Rate, CPU, Peak}, "channels": {Rate, CPU, Peak},
-		"latency":     {P50, P99, P999, Rate, CPU},
+		"latency":     {P50, P99, P999, CPU, Pace},
 		"connections": {Connects, PerConn, IdleCPU}, "topics": {Creates, PerTopic, IdleCPU}, "deferred": {Rate, CPU, PerMessage},
 	}
 	for name, s := range all() {
@@ -132,7 +132,7 @@ func TestCheck(t *testing.T) {
 
 func TestFormat(t *testing.T) {
 	for v, want := range map[float64]string{
-		0: "0.00", 0.0123: "0.012", 0.25: "0.25", 12.34: "12.3", 123.4: "123", 9999: "9999",
+		0: "0.000", 0.0123: "0.012", 0.25: "0.250", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 9999: "9999",
 		12_345: "12.3 k", 999_900: "999.9 k", 1_234_567: "1.23 M", 21_000_000: "21.00 M",
 	} {
 		if got := Format(v); got != want {
