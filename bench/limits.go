@@ -11,8 +11,8 @@ import (
 	"github.com/nsq-suite/nsq/bench/internal/scenario"
 )
 
-// null runs the scenario on the null server.
-func null(ctx context.Context, o *options, s scenario.Scenario) (figures scenario.Figures, err error) {
+// nullServer runs the scenario on the null server.
+func nullServer(ctx context.Context, o *options, s scenario.Scenario) (figures scenario.Figures, err error) {
 	n, err := load.StartNull(ctx, o.Null)
 	if err != nil {
 		return nil, err
