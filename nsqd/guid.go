@@ -38,10 +38,10 @@ func newIDSource(node int64, now func() int64) *idSource {
 // wallClock is the system's time, in nanoseconds since 1970.
 func wallClock() int64 { return time.Now().UnixNano() }
 
-// reserve sets n IDs aside and returns the number to pass to renderID for the first;
-// the others follow it.
-func (s *idSource) reserve(n int) (first uint64) {
-	tick := uint64(s.now()>>20 - idEpochTicks) // before the epoch it wraps, and still tells times apart
+// reserve sets n IDs aside at the time now, in nanoseconds since 1970. It returns the
+// number to pass to renderID for the first; the others follow it.
+func (s *idSource) reserve(n int, now int64) (first uint64) {
+	tick := uint64(now>>20 - idEpochTicks) // before the epoch it wraps, and still tells times apart
 	for {
 		last := s.last.Load()
 		first = max(last+1, tick<<idSequenceBits)
@@ -53,7 +53,8 @@ func (s *idSource) reserve(n int) (first uint64) {
 
 // stamp gives the n messages of b their IDs and their time, which is now.
 func (s *idSource) stamp(b *batch, n int) {
-	b.number, b.node, b.nanos = s.reserve(n), s.node, time.Now().UnixNano()
+	b.nanos, b.node = s.now(), s.node
+	b.number = s.reserve(n, b.nanos)
 }
 
 // renderID renders one reserved number of a node.

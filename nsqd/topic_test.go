@@ -335,8 +335,8 @@ func answerAtRandom(client net.Conn, r *rand.Rand, n int) {
 
 func TestMessageIDs(t *testing.T) {
 	s := newIDSource(617, wallClock)
-	first := s.reserve(5000)
-	next := s.reserve(1)
+	first := s.reserve(5000, s.now())
+	next := s.reserve(1, s.now())
 	if next < first+5000 {
 		t.Fatalf("IDs are given out twice: %d after 5000 from %d", next, first)
 	}
@@ -349,7 +349,7 @@ func TestMessageIDs(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
-				at := s.reserve(7)
+				at := s.reserve(7, s.now())
 				mu.Lock()
 				for i := range uint64(7) {
 					id := renderID(at+i, 617)

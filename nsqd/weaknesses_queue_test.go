@@ -159,13 +159,13 @@ func TestWeakness33(t *testing.T) {
 		defer mu.Unlock()
 		return now.UnixNano()
 	})
-	last := renderID(s.reserve(1), 617)
+	last := renderID(s.reserve(1, s.now()), 617)
 	for _, step := range []time.Duration{0, time.Millisecond, -24 * time.Hour, time.Microsecond, time.Hour, 0, 24 * time.Hour, -60 * 365 * 24 * time.Hour} {
 		mu.Lock()
 		now = now.Add(step)
 		mu.Unlock()
 		for range 3 {
-			first := s.reserve(5000) // more than a tick holds
+			first := s.reserve(5000, s.now()) // more than a tick holds
 			for i := range uint64(5000) {
 				id := renderID(first+i, 617)
 				if id.String() <= last.String() {
