@@ -122,7 +122,7 @@ func (b *bubble) keepAlive(c *nsqtest.Conn, d time.Duration) {
 // post puts a message into a topic as HTTP does.
 func (b *bubble) post(topic, body string) {
 	b.t.Helper()
-	if _, err := b.topic(topic).PutMessages([]entry{makeEntry(b.svc.ids, []byte(body), 0)}); err != nil {
+	if _, err := b.topic(topic).PutMessages([]entry{newEntry(b.svc.ids, []byte(body), 0)}); err != nil {
 		b.t.Fatal(err)
 	}
 }

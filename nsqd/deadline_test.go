@@ -93,7 +93,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 		table := newInFlight(d.keeper, func(table *inFlight, due []entry) {
 			now := d.keeper.clock.now()
 			for _, e := range due {
-				timeouts.add(now - e.msg.Nanos)
+				timeouts.add(now - e.batch.nanos)
 				timedOut.Done()
 			}
 			ch.expire(table, due)
@@ -103,7 +103,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 			id := MessageID(fmt.Appendf(nil, "%016d", k))
 			// The table's own clock reading is later than this one, by next to nothing.
 			due := d.keeper.clock.now() + int64(timeout)
-			table.start([]entry{{msg: &Message{ID: id, Nanos: due}}}, timeout, new(tickets))
+			table.start([]entry{recordOf(id, due, "")}, []MessageID{id}, timeout, new(tickets))
 		}
 	}
 	for range deferred {

@@ -69,6 +69,15 @@
 // brings none back. It stays until the next clean stop: after a kill it still holds
 // for the records that are still there.
 //
+// # What a message costs in memory
+//
+// A batch is the bytes that messages came in, as they came, with four bytes for each
+// that say where it ends (message.go). Queues hold rows of a batch (entry), not
+// messages: a deep backlog is little more than its bodies, and the garbage collector
+// finds two pointers for each batch. Single messages there are in flight, and where
+// one was requeued, timed out or read from disk. What may wait long by itself gets
+// memory of its own (alone), or it would keep its batch's.
+//
 // # What a kill leaves
 //
 // Every message that was on disk and is not finished comes again: queued, in

@@ -48,18 +48,17 @@ func hashID(id MessageID) uint64 {
 // Len returns how many messages are in flight.
 func (f *inFlight) Len() int64 { return f.length.Load() }
 
-// start marks entries as delivered just now. An ID that is in flight to this
-// client already stands for the same message twice in the queue, as happens after
-// a crash: one delivery is enough, so the second is dropped from entries, which
-// start returns, and its record added to dropped.
-func (f *inFlight) start(entries []entry, timeout time.Duration, dropped *tickets) []entry {
+// start marks entries, with their ids, as delivered just now. An ID that is in flight
+// to this client already stands for the same message twice in the queue, as happens
+// after a crash: one delivery is enough, so the second is dropped from entries and
+// ids, and its record added to dropped. It returns how many stay.
+func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration, dropped *tickets) (kept int) {
 	now := f.keeper.clock.now()
 	due := now + int64(timeout)
 	f.mu.Lock()
-	kept := 0
-	for _, e := range entries {
-		if f.set.Add(e.msg.ID, due, flight{e, now}) {
-			entries[kept] = e
+	for i, e := range entries {
+		if f.set.Add(ids[i], due, flight{e, now}) {
+			entries[kept], ids[kept] = e, ids[i]
 			kept++
 		} else {
 			dropped.add(e)
@@ -71,7 +70,7 @@ func (f *inFlight) start(entries []entry, timeout time.Duration, dropped *ticket
 	if arm {
 		f.keeper.set(&f.alarm, due)
 	}
-	return entries[:kept]
+	return kept
 }
 
 // armLocked reports whether the alarm must be set for due, which the caller does
@@ -100,7 +99,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 			finished.add(fl.entry)
 		}
 		if published != nil {
-			*published = append(*published, fl.msg.Nanos)
+			*published = append(*published, fl.batch.nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))
@@ -182,10 +181,10 @@ type deferred struct {
 	keeper *timekeeper
 	due    func([]entry) // takes over what is due
 	alarm  alarm
-	length atomic.Int64
+	length atomic.Int64 // messages held; written under mu
 
 	mu   sync.Mutex
-	heap deadline.Heap[entry]
+	heap deadline.Heap[entry] // entries of one or more messages
 }
 
 func newDeferred(k *timekeeper, due func([]entry)) *deferred {
@@ -203,10 +202,10 @@ func (d *deferred) add(entries []entry) {
 	earliest := int64(math.MaxInt64)
 	d.mu.Lock()
 	for _, e := range entries {
-		if e.delayMs > 0 {
+		if e.batch.delayMs > 0 {
 			due := now + int64(e.delay())
-			e.delayMs = 0
 			d.heap.Add(due, e)
+			d.length.Add(int64(e.Len()))
 			earliest = min(earliest, due)
 		}
 	}
@@ -215,9 +214,9 @@ func (d *deferred) add(entries []entry) {
 
 // addDue defers one message to a time on the timekeeper's clock.
 func (d *deferred) addDue(e entry, due int64) {
-	e.delayMs = 0
 	d.mu.Lock()
 	d.heap.Add(due, e)
+	d.length.Add(int64(e.Len()))
 	d.endAddLocked(due)
 }
 
@@ -225,14 +224,13 @@ func (d *deferred) addDue(e entry, due int64) {
 // were added.
 func (d *deferred) endAddLocked(earliest int64) {
 	next, _ := d.heap.Next()
-	d.length.Store(int64(d.heap.Len()))
 	d.mu.Unlock()
 	if next == earliest {
 		d.keeper.set(&d.alarm, earliest)
 	}
 }
 
-// ripenAtOnce bounds a batch of due messages, so that others' deadlines are not
+// ripenAtOnce bounds, about, how many due messages are handed over at once, so that others' deadlines are not
 // kept waiting.
 const ripenAtOnce = 1024
 
@@ -240,15 +238,16 @@ const ripenAtOnce = 1024
 func (d *deferred) ripen(now int64) {
 	var due []entry
 	d.mu.Lock()
-	for len(due) < ripenAtOnce {
+	for n := 0; n < ripenAtOnce; {
 		e, ok := d.heap.PopDue(now)
 		if !ok {
 			break
 		}
 		due = append(due, e)
+		n += e.Len()
 	}
 	next, more := d.heap.Next()
-	d.length.Store(int64(d.heap.Len()))
+	d.length.Add(-int64(countOf(due)))
 	d.mu.Unlock()
 	if more {
 		d.keeper.set(&d.alarm, next)
@@ -256,7 +255,7 @@ func (d *deferred) ripen(now int64) {
 	d.due(due)
 }
 
-// drain removes and returns all messages, with the times they are due at.
+// drain removes and returns all messages, with the time that each entry is due at.
 func (d *deferred) drain() (entries []entry, dues []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -33,12 +34,13 @@ type NSQD struct {
 	flags   []string
 	dataDir string
 	ownDir  bool // Stop removes dataDir
+	null    bool // it is the null server
 }
 
 // Start runs the nsqd at path with flags, on free ports of the loopback interface.
 // Its data goes to dataDir; if that is empty, to a new directory that Stop removes.
-// The log level is error from the moment it listens: what is logged for each
-// connection or topic is not part of the load. nsqd is stopped when ctx ends.
+// The log level is error from the moment it listens, if it lets that be changed: what
+// is logged for each connection or topic is not part of the load. nsqd is stopped when ctx ends.
 func Start(ctx context.Context, path, dataDir string, flags ...string) (*NSQD, error) {
 	n := &NSQD{ctx: ctx, path: path, flags: flags, dataDir: dataDir}
 	if dataDir == "" {
@@ -54,6 +56,14 @@ func Start(ctx context.Context, path, dataDir string, flags ...string) (*NSQD, e
 	return n, nil
 }
 
+// StartNull runs the null server at path (bench/null), which takes the place of an
+// nsqd where the limit of the machine is measured: it moves the same bytes and queues
+// nothing. It takes none of nsqd's flags and has no statistics, see [NSQD.IsNull].
+func StartNull(ctx context.Context, path string) (*NSQD, error) {
+	n := &NSQD{ctx: ctx, path: path, null: true}
+	return n, n.launch()
+}
+
 // Connect returns the nsqd that listens at these addresses (host:port). httpAddr may
 // be empty if nothing is going to be asked over HTTP; pid may be 0.
 func Connect(tcpAddr, httpAddr string, pid int) *NSQD {
@@ -61,17 +71,24 @@ func Connect(tcpAddr, httpAddr string, pid int) *NSQD {
 }
 
 func (n *NSQD) launch() error {
-	flags := append([]string{"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--data-path=" + n.dataDir}, n.flags...)
+	flags := []string{"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"}
+	if !n.null {
+		flags = append(append(flags, "--data-path="+n.dataDir), n.flags...)
+	}
 	daemon, err := suite.Start(n.ctx, n.path, nil, stopTimeout, flags...)
 	if err != nil {
 		return err
 	}
 	n.daemon, n.PID, n.TCPAddr, n.HTTPAddr = daemon, daemon.PID(), daemon.TCPAddr, daemon.HTTPAddr
-	if err := n.Do(n.ctx, http.MethodPut, "/config/log_level", []byte("error")); err != nil {
-		return n.explain(errors.Join(err, daemon.Stop(stopTimeout)))
+	if !n.null {
+		// An nsqd of old that cannot do this is measured with its log.
+		_ = n.Do(n.ctx, http.MethodPut, "/config/log_level", []byte("error"))
 	}
 	return nil
 }
+
+// IsNull reports whether this is the null server.
+func (n *NSQD) IsNull() bool { return n.null }
 
 // CanRestart reports whether this nsqd was started here, so that Restart may be
 // called.
@@ -129,11 +146,12 @@ func (n *NSQD) explain(err error) error {
 // Create creates a topic and channels of it, so that what is published next is for
 // all of them.
 func (n *NSQD) Create(ctx context.Context, topic string, channels ...string) error {
-	if err := suite.Post(ctx, n.HTTPAddr, "/topic/create", "topic", topic); err != nil {
+	if err := n.Do(ctx, http.MethodPost, "/topic/create?topic="+url.QueryEscape(topic), nil); err != nil {
 		return err
 	}
 	for _, channel := range channels {
-		if err := suite.Post(ctx, n.HTTPAddr, "/channel/create", "topic", topic, "channel", channel); err != nil {
+		query := url.Values{"topic": {topic}, "channel": {channel}}
+		if err := n.Do(ctx, http.MethodPost, "/channel/create?"+query.Encode(), nil); err != nil {
 			return err
 		}
 	}
@@ -142,17 +160,18 @@ func (n *NSQD) Create(ctx context.Context, topic string, channels ...string) err
 
 // Delete deletes a topic with all it holds.
 func (n *NSQD) Delete(ctx context.Context, topic string) error {
-	return suite.Post(ctx, n.HTTPAddr, "/topic/delete", "topic", topic)
+	return n.Do(ctx, http.MethodPost, "/topic/delete?topic="+url.QueryEscape(topic), nil)
 }
 
-// Stats asks where nsqd has messages.
+// Stats asks where nsqd has messages. The null server does not know.
 func (n *NSQD) Stats(ctx context.Context) (suite.Stats, error) {
 	var stats suite.Stats
 	err := suite.GetJSON(ctx, n.HTTPAddr, "/stats", &stats, "format", "json")
 	return stats, err
 }
 
-// Do sends a request with a body to the HTTP API. Any status but 200 is an error.
+// Do sends a request with a body to the HTTP API, over connections that stay open.
+// Any status but 200 is an error.
 func (n *NSQD) Do(ctx context.Context, method, path string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+n.HTTPAddr+path, bytes.NewReader(body))
 	if err != nil {

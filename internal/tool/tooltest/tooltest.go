@@ -40,6 +40,13 @@ func Main(m *testing.M, name string, main func()) {
 }
 
 func run(m *testing.M, programs map[string]func()) int {
+	// A program with the race detector ends a second late, for reports that others of
+	// its threads may be writing.
+	err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=50")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	self, err := os.Executable()
 	if err == nil {
 		binDir, err = os.MkdirTemp("", "tooltest")
