@@ -315,6 +315,7 @@ func publishRuns(t testing.TB, grant string) func() {
 		return strings.Repeat("PUB "+topic+"#ephemeral\n\x00\x00\x00\x03abc", 100)
 	}
 	c := newConn(n.svc, &commandLoop{commands: run("one") + run("two")})
+	c.ioScratch = new(ioScratch)
 	if grant != "" {
 		dial := nsqtest.ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, grant) }))
 		n.svc.auth = auth.NewClient(auth.Config{Addresses: []string{"auth:80"}, Log: n.log, DialContext: dial})
