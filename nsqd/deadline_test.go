@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
 // lateness gathers how late things happened, in nanoseconds.
@@ -54,7 +56,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 		limit                = 2 * time.Second
 	)
 	deferred := 50_000
-	if raceDetector {
+	if nsqtest.RaceDetector {
 		deferred = 5_000
 	}
 	d := startDaemon(t, func(o *Options) { o.MemQueueSize = int64(2 * deferred); o.MsgTimeout = time.Minute })
