@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
 // connMemory is the most an idle subscribed connection may cost in bytes, heap and
@@ -61,7 +63,7 @@ func (d *daemon) subscribeMany(n int) (clients []rawClient) {
 // A connection that is idle takes little memory: also one that has published, and
 // after its next heartbeat one that was busy.
 func TestMemoryOfIdleConnections(t *testing.T) {
-	if raceDetector {
+	if nsqtest.RaceDetector {
 		t.Skip("with the race detector functions need more stack")
 	}
 	d := startDaemon(t, func(o *Options) { o.ClientTimeout, o.MemQueueSize = time.Hour, 1 })
