@@ -32,8 +32,8 @@ type report struct {
 type machine struct {
 	System string `json:"system"` // as "linux/amd64"
 	CPUs   int    `json:"cpus"`
-	CPU    string `json:"cpu,omitempty"`  // its name, where that is known
-	Go     string `json:"go"`             // that the load was compiled with
+	CPU    string `json:"cpu,omitempty"` // its name, where that is known
+	Go     string `json:"go"`            // that the load was compiled with
 }
 
 // thisMachine tells what can be known without a program; of systems other than Linux

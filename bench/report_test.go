@@ -17,7 +17,7 @@ func example() *report {
 		Time:    time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC),
 		Machine: machine{System: "linux/amd64", CPUs: 2, CPU: "A & B", Go: "go1.26"},
 		Before:  "0.10", After: "1.20",
-		NSQD:    "build/nsqd", Ref: "/old/nsqd", Rounds: 3, Scale: 1,
+		NSQD: "build/nsqd", Ref: "/old/nsqd", Rounds: 3, Scale: 1,
 	}
 	figures := func(rate, cpu, peak float64) scenario.Figures {
 		return scenario.Figures{{Kind: scenario.Rate, Value: rate}, {Kind: scenario.CPU, Value: cpu}, {Kind: scenario.Peak, Value: peak}}
