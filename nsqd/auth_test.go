@@ -291,7 +291,7 @@ func publishRuns(t testing.TB, grant string) func() {
 			t.Error(err)
 		}
 	})
-	c := newConn(n.svc, &commandLoop{commands: pubs("one#ephemeral", 100) + pubs("two#ephemeral", 100)})
+	c := loopConn(n, pubs("one#ephemeral", 100)+pubs("two#ephemeral", 100))
 	if grant != "" {
 		dial := nsqtest.ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, grant) }))
 		n.svc.auth = auth.NewClient(auth.Config{Addresses: []string{"auth:80"}, Log: n.log, DialContext: dial})

@@ -160,6 +160,13 @@ func (f *finisher) SetDeadline(time.Time) error      { return nil }
 func (f *finisher) SetWriteDeadline(time.Time) error { return nil }
 func (f *finisher) Close() error                     { return f.SetReadDeadline(past) }
 
+// loopConn is a client that sends commands again and again, amid its work.
+func loopConn(n *NSQD, commands string) *conn {
+	c := newConn(n.svc, &commandLoop{commands: commands})
+	c.ioScratch = new(ioScratch)
+	return c
+}
+
 // passThrough returns a function that publishes 100 messages in one run of PUBs, and
 // waits until a consumer of each channel has finished them.
 func passThrough(t testing.TB, channels int) func() {
@@ -168,7 +175,7 @@ func passThrough(t testing.TB, channels int) func() {
 	for i := range consumers {
 		consumers[i] = startFinisher(t, n, "t", fmt.Sprint("ch", i))
 	}
-	producer := newConn(n.svc, &commandLoop{commands: pubs("t", 100)})
+	producer := loopConn(n, pubs("t", 100))
 	executed := 2
 	return func() {
 		executeCommands(t, producer, 100)
@@ -210,7 +217,7 @@ func publishBatch(t testing.TB) func() {
 	}
 	command := protocol.AppendSized(protocol.AppendCommand(nil, "MPUB", "t#ephemeral"), body)
 	n := benchDaemon(t, 1)
-	c := newConn(n.svc, &commandLoop{commands: string(command)})
+	c := loopConn(n, string(command))
 	return func() { executeCommands(t, c, 1) }
 }
 
