@@ -9,8 +9,11 @@ RACE = $(shell command -v $$($(GO) env CC | cut -d' ' -f1) >/dev/null 2>&1 && ec
 # FILES are the files whose lines `make demo` sends; empty means README.md and LICENSE.
 FILES ?=
 
+# BENCH are flags for `make bench`, see build/bench/bench --help.
+BENCH ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test lint fmt bench soak kill storm clean
+.PHONY: help build demo run test lint fmt bench gobench soak kill storm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +42,11 @@ lint: ## gofmt, go vet, staticcheck
 fmt: ## format all Go files
 	gofmt -w .
 
-bench: ## all Go benchmarks
+bench: build ## measure nsqd in every way; table, and JSON and picture in build/bench-results (BENCH="--run=pub --n=9")
+	@mkdir -p build/bench-results
+	@build/bench/bench --json=build/bench-results/bench.json --svg=build/bench-results/bench.svg $(BENCH)
+
+gobench: ## all Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 soak: build ## a million messages through a nearly memoryless nsqd, each accounted for

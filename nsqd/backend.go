@@ -94,13 +94,15 @@ func (q *queue) spill(entries []entry) error {
 	var deferred []delay
 	var former tickets
 	for _, e := range entries {
-		if e.delayMs > 0 {
-			deferred = append(deferred, delay{e.msg.ID, int64(e.delayMs)})
+		if q.postpone == nil && e.batch.delayMs > 0 {
+			for _, one := range e.singly(nil) {
+				deferred = append(deferred, delay{one.id(), int64(e.batch.delayMs)})
+			}
 		}
 		former.add(e)
 	}
 	q.delays.add(deferred)
-	if err := q.write(batch, entries[0].msg.Nanos); err != nil {
+	if err := q.write(batch, entries[0].batch.nanos); err != nil {
 		for _, d := range deferred {
 			q.delays.take(d.id)
 		}
@@ -117,9 +119,12 @@ func (q *queue) encode(entries []entry) *diskqueue.Batch {
 	batch := batches.Get().(*diskqueue.Batch)
 	batch.Reset()
 	for _, e := range entries {
-		batch.Append(func(dst []byte) []byte {
-			return protocol.AppendMessage(dst, e.msg.Nanos, e.attempts, e.msg.ID, e.msg.body())
-		})
+		for range e.count {
+			batch.Append(func(dst []byte) []byte {
+				return protocol.AppendMessage(dst, e.batch.nanos, e.attempts, e.id(), bytesOf(e.body()))
+			})
+			e.index++
+		}
 	}
 	return batch
 }
@@ -188,11 +193,11 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}
 	n, nanos := 0, int64(0)
-	var slab []Message
+	var slab []batch
 	for i, r := range records {
 		ticket := first + diskqueue.Ticket(i)
 		if len(slab) == 0 {
-			slab = make([]Message, min(len(records)-i, decodeSlab))
+			slab = make([]batch, min(len(records)-i, decodeSlab))
 		}
 		e, err := decodeEntry(&slab[0], r)
 		slab = slab[1:]
@@ -201,8 +206,8 @@ func (q *queue) takeDisk(into []entry, records [][]byte) int {
 			(*d).Finish(ticket)
 			continue
 		}
-		e.msg.ticket, e.stored = ticket, storedHere
-		nanos = e.msg.Nanos
+		e.batch.number, e.stored = uint64(ticket), storedHere
+		nanos = e.batch.nanos
 		if q.resume(&e) {
 			into[n] = e
 			n++

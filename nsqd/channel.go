@@ -83,7 +83,7 @@ func (c *Channel) accept(entries []entry) (rest []entry) {
 	if c.closing.Load() {
 		return nil
 	}
-	c.messages.Add(uint64(len(entries)))
+	c.messages.Add(uint64(countOf(entries)))
 	deferred, rest := splitDeferred(entries)
 	if len(deferred) > 0 {
 		c.deferred.add(deferred)
@@ -221,7 +221,7 @@ func (c *Channel) wakeConsumers() {
 // empty drops all messages: queued, in flight and deferred.
 func (c *Channel) empty() error {
 	deferred, _ := c.deferred.drain()
-	dropped := len(deferred)
+	dropped := countOf(deferred)
 	c.queue.finishAll(deferred)
 	for _, t := range c.inFlightTables() {
 		inFlight := t.drain()
@@ -242,7 +242,7 @@ func (c *Channel) close() error {
 	inFlight, deferred, dues := c.release()
 	if n := inMemory + len(inFlight) + len(deferred); n > 0 && !c.ephemeral {
 		c.env.log.Info(fmt.Sprintf("CHANNEL(%s): flushing %d memory %d in-flight %d deferred messages to backend",
-			c.name, inMemory, len(inFlight), len(deferred)))
+			c.name, inMemory, len(inFlight), countOf(deferred)))
 	}
 	c.queue.memory.PutBeyond(inFlight)
 	return c.queue.close(deferred, dues)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 )
 
 // lateness gathers how late things happened, in nanoseconds.
@@ -54,7 +56,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 		limit                = 2 * time.Second
 	)
 	deferred := 50_000
-	if raceDetector {
+	if nsqtest.RaceDetector {
 		deferred = 5_000
 	}
 	d := startDaemon(t, func(o *Options) { o.MemQueueSize = int64(2 * deferred); o.MsgTimeout = time.Minute })
@@ -91,7 +93,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 		table := newInFlight(d.keeper, func(table *inFlight, due []entry) {
 			now := d.keeper.clock.now()
 			for _, e := range due {
-				timeouts.add(now - e.msg.Nanos)
+				timeouts.add(now - e.batch.nanos)
 				timedOut.Done()
 			}
 			ch.expire(table, due)
@@ -101,7 +103,7 @@ func TestDeadlinesOnTheRealClock(t *testing.T) {
 			id := MessageID(fmt.Appendf(nil, "%016d", k))
 			// The table's own clock reading is later than this one, by next to nothing.
 			due := d.keeper.clock.now() + int64(timeout)
-			table.start([]entry{{msg: &Message{ID: id, Nanos: due}}}, timeout, new(tickets))
+			table.start([]entry{recordOf(id, due, "")}, []MessageID{id}, timeout, new(tickets))
 		}
 	}
 	for range deferred {

@@ -292,11 +292,11 @@ func TestDowngradeFindsEveryMessage(t *testing.T) {
 				if err != nil || len(records) != 1 {
 					t.Fatal(records, err)
 				}
-				e, err := decodeEntry(new(Message), records[0])
+				e, err := decodeEntry(new(batch), records[0])
 				if err != nil {
 					t.Fatal(err)
 				}
-				bodies = append(bodies, e.msg.Body)
+				bodies = append(bodies, e.body())
 			}
 			slices.Sort(bodies)
 			nsqtest.Equal(t, strings.Join(bodies, ","), strings.Join(want, ","))

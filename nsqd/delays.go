@@ -223,13 +223,13 @@ func (q *queue) saveDelays(list []delay) error {
 // It reports whether the entry stays: one that is not due yet in its channel goes
 // to the deferred messages instead.
 func (q *queue) resume(e *entry) bool {
-	value, ok := q.delays.take(e.msg.ID)
+	value, ok := q.delays.take(e.id())
 	if !ok || q.postpone != nil && value <= q.clock.now() {
 		return true
 	}
 	*e = e.alone()
 	if q.postpone == nil {
-		e.delayMs = uint32(value) // restoreDelays and spill admit no others
+		e.batch.delayMs = uint32(value) // restoreDelays and spill admit no others
 		return true
 	}
 	q.postpone(*e, value)

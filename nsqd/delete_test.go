@@ -65,7 +65,7 @@ func TestDeletedQueueTakesNothing(t *testing.T) {
 			d := startDaemon(t, func(o *Options) { o.MemQueueSize = 0 })
 			d.post("/topic/create?topic=t", "", "")
 			q := d.existingTopic("t").queue
-			entries := makeEntries(d.svc.ids, [][]byte{[]byte("m")}, 0, false, nil)
+			entries := []entry{newEntry(d.svc.ids, []byte("m"), 0)}
 			if _, err := q.put(entries[:first]); err != nil {
 				t.Fatal(err)
 			}

@@ -305,9 +305,9 @@ func TestDuplicateInFlight(t *testing.T) {
 		b := startBubble(t, nil)
 		c := b.connect().Sub("t", "ch").Rdy(10)
 		ch := b.channel("t", "ch")
-		e := entry{msg: &Message{ID: MessageID([]byte("0123456789abcdef")), Body: "a"}}
+		e := recordOf(MessageID([]byte("0123456789abcdef")), 0, "a")
 		ch.put([]entry{e, e})
-		ch.put([]entry{e, {msg: &Message{ID: MessageID([]byte("another-message!")), Body: "b"}}})
+		ch.put([]entry{e, recordOf(MessageID([]byte("another-message!")), 0, "b")})
 		first, second := c.ReadMessage(), c.ReadMessage()
 		nsqtest.Equal(t, first.Body+second.Body, "ab")
 		c.Fin(first.ID).Fin(second.ID).Nop()
@@ -450,7 +450,8 @@ func TestNothingAfterCloseWait(t *testing.T) {
 		for range 100 {
 			runtime.Gosched() // it would answer now
 		}
-		if err := con.out.deliver(makeEntries(b.svc.ids, [][]byte{[]byte("a")}, 0, true, nil)); err != nil {
+		late := newEntry(b.svc.ids, []byte("a"), 0)
+		if err := con.out.deliver([]entry{late}, []MessageID{late.id()}); err != nil {
 			t.Error(err)
 		}
 		con.pump.bursting.Unlock()

@@ -421,7 +421,7 @@ func TestBooksWhileDiskFails(t *testing.T) {
 			wg.Go(func() {
 				for k := range 200 {
 					body := fmt.Sprintf("%d-%d", i, k)
-					entries := makeEntries(b.svc.ids, [][]byte{[]byte(body)}, uint32(k%2*300), true, nil)
+					entries := []entry{newEntry(b.svc.ids, []byte(body), uint32(k%2*300))}
 					if _, err := topic.PutMessages(entries); err == nil {
 						mu.Lock()
 						accepted[body]++

@@ -127,21 +127,21 @@ const spillAtOnce = 1024
 func (q *queue) moveOnce() error {
 	q.excess.moveMu.Lock()
 	defer q.excess.moveMu.Unlock()
-	entries := q.memory.TakeBeyond()
-	q.excess.moving.Add(int64(len(entries)))
-	for len(entries) > 0 {
-		batch := entries[:min(len(entries), spillAtOnce)]
-		err := q.spill(batch)
+	left, n := q.memory.TakeBeyond()
+	q.excess.moving.Add(int64(n))
+	for len(left) > 0 {
+		entries, rest := cut(left, spillAtOnce)
+		err := q.spill(entries)
 		if err != nil && !errors.Is(err, errExiting) {
-			q.memory.PutBeyond(entries)
-			q.excess.moving.Add(-int64(len(entries)))
+			q.memory.PutBeyond(left)
+			q.excess.moving.Add(-int64(countOf(left)))
 			return err
 		}
 		if err != nil {
-			q.finishAll(batch) // deleted
+			q.finishAll(entries) // deleted
 		}
-		q.excess.moving.Add(-int64(len(batch)))
-		entries = entries[len(batch):]
+		q.excess.moving.Add(-int64(countOf(entries)))
+		left = rest
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package nsqd
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +18,7 @@ import (
 // topics, and nobody waits: more than 4,096 IDs in a tick borrow from the next
 // tick, and while the clock stands behind the last ID the sequence just goes on.
 type idSource struct {
-	node uint64
+	node uint16
 	now  func() int64  // nanoseconds since 1970
 	last atomic.Uint64 // tick<<12 | sequence of the newest ID
 }
@@ -31,16 +32,16 @@ const (
 // newIDSource returns a source for a node id of [0,1024) and a clock that tells
 // nanoseconds since 1970.
 func newIDSource(node int64, now func() int64) *idSource {
-	return &idSource{node: uint64(node), now: now}
+	return &idSource{node: uint16(node), now: now}
 }
 
 // wallClock is the system's time, in nanoseconds since 1970.
 func wallClock() int64 { return time.Now().UnixNano() }
 
-// reserve sets n IDs aside and returns the number to pass to id for the first;
-// the others follow it.
-func (s *idSource) reserve(n int) (first uint64) {
-	tick := uint64(s.now()>>20 - idEpochTicks) // before the epoch it wraps, and still tells times apart
+// reserve sets n IDs aside at the time now, in nanoseconds since 1970. It returns the
+// number to pass to renderID for the first; the others follow it.
+func (s *idSource) reserve(n int, now int64) (first uint64) {
+	tick := uint64(now>>20 - idEpochTicks) // before the epoch it wraps, and still tells times apart
 	for {
 		last := s.last.Load()
 		first = max(last+1, tick<<idSequenceBits)
@@ -50,23 +51,29 @@ func (s *idSource) reserve(n int) (first uint64) {
 	}
 }
 
-// id renders one reserved number.
-func (s *idSource) id(reserved uint64) (id MessageID) {
+// stamp gives the n messages of b their IDs and their time, which is now.
+func (s *idSource) stamp(b *batch, n int) {
+	b.nanos, b.node = s.now(), s.node
+	b.number = s.reserve(n, b.nanos)
+}
+
+// renderID renders one reserved number of a node.
+func renderID(reserved uint64, node uint16) (id MessageID) {
 	tick, sequence := reserved>>idSequenceBits, reserved&(1<<idSequenceBits-1)
-	v := tick<<(idSequenceBits+idNodeBits) | s.node<<idSequenceBits | sequence
-	for i := len(id) - 2; i >= 0; i -= 2 {
-		pair := hexPairs[v&0xff]
-		id[i], id[i+1] = byte(pair>>8), byte(pair)
-		v >>= 8
-	}
+	v := tick<<(idSequenceBits+idNodeBits) | uint64(node)<<idSequenceBits | sequence
+	binary.BigEndian.PutUint64(id[:8], hexDigits(uint32(v>>32)))
+	binary.BigEndian.PutUint64(id[8:], hexDigits(uint32(v)))
 	return id
 }
 
-// hexPairs holds the two digits of each byte value, the first in the high byte.
-var hexPairs = func() (pairs [256]uint16) {
-	const digits = "0123456789abcdef"
-	for i := range pairs {
-		pairs[i] = uint16(digits[i>>4])<<8 | uint16(digits[i&15])
-	}
-	return pairs
-}()
+// hexDigits returns the eight lower-case hex digits of v, the first in the highest
+// byte. All are made at once: an ID is rendered for each delivery.
+func hexDigits(v uint32) uint64 {
+	const each = 0x0101010101010101
+	x := uint64(v)
+	x = (x<<16 | x) & 0x0000ffff0000ffff
+	x = (x<<8 | x) & 0x00ff00ff00ff00ff
+	x = (x<<4 | x) & 0x0f0f0f0f0f0f0f0f // a digit's value in each byte
+	letters := (x + 6*each) >> 4 & each // 1 where it is above 9
+	return x + '0'*each + letters*('a'-'0'-10)
+}

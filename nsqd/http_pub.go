@@ -57,7 +57,7 @@ func (n *NSQD) postPub(_ http.ResponseWriter, r *http.Request, _ httprouter.Para
 		return nil, err
 	}
 	one := singles.Get().(*[1]entry)
-	one[0] = makeEntry(n.svc.ids, body, delayMs)
+	one[0] = newEntry(n.svc.ids, body, delayMs)
 	result, err := n.publish(topic, one[:])
 	one[0] = entry{}
 	singles.Put(one)
@@ -95,26 +95,31 @@ func deferParam(params httpapi.Params, longest time.Duration) (uint32, error) {
 // comes into being, unless all of it is in order.
 func (n *NSQD) postMpub(_ http.ResponseWriter, r *http.Request, _ httprouter.Params) (any, error) {
 	opts := n.options()
-	if r.ContentLength > opts.MaxBodySize {
+	limit := min(opts.MaxBodySize, maxBatchBody)
+	if r.ContentLength > limit {
 		return nil, errBodyUnread
 	}
 	topic, params, err := publishParams(r)
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(r, opts.MaxBodySize)
+	body, err := readBody(r, limit)
 	parse := parseLines
 	if n.binaryParam(params) {
 		parse = parseBatch // a batch that breaks off is a bad one, for whatever reason
 	} else if err != nil {
 		return nil, errUnreadable
 	}
-	bodies, err := parse(body, opts)
+	wire, bounds, err := parse(body, limit, opts.MaxMsgSize)
 	if err != nil {
 		return nil, err
 	}
-	return n.publish(topic, makeEntries(n.svc.ids, bodies, 0, false, make([]entry, 0, len(bodies))))
+	return n.publish(topic, appendEntries(nil, n.svc.ids, wire, bounds, 0))
 }
+
+// maxBatchBody is the longest batch taken over HTTP, whatever --max-body-size: lines
+// take up to 2.5 times as much in memory, and a batch is at most maxWire.
+const maxBatchBody = 1 << 30
 
 // binaryParam reports whether a batch is in binary form: yes for any value that
 // does not say no.
@@ -134,46 +139,48 @@ func (n *NSQD) binaryParam(params httpapi.Params) bool {
 }
 
 // parseLines splits a batch of one message per line. Its checks go line by line,
-// so the first limit that is broken decides. The messages alias body.
-func parseLines(body []byte, opts *Options) ([][]byte, error) {
-	tooBig := int64(len(body)) > opts.MaxBodySize
+// so the first limit that is broken decides. The messages are copied, into sized form.
+func parseLines(body []byte, limit, maxMsgSize int64) (wire []byte, bounds []uint32, err error) {
+	tooBig := int64(len(body)) > limit
 	if tooBig { // which the last line shows: its own length is not looked at
 		body = body[:bytes.LastIndexByte(body[:len(body)-1], '\n')+1]
 	}
 	lines := splitLines(body)
 	for _, line := range lines {
-		if int64(len(line)) > opts.MaxMsgSize {
-			return nil, errMsgTooBig
+		if int64(len(line)) > maxMsgSize {
+			return nil, nil, errMsgTooBig
 		}
 	}
 	if tooBig {
-		return nil, errBodyUnread
+		return nil, nil, errBodyUnread
 	}
-	return lines, nil
+	wire, bounds = sizedForm(lines)
+	return wire, bounds, nil
 }
 
 // parseBatch splits a batch in binary form: a 4-byte count, and for each message
 // a 4-byte size and as many bytes. What follows is ignored. The messages alias
 // body.
-func parseBatch(body []byte, opts *Options) ([][]byte, error) {
+func parseBatch(body []byte, limit, maxMsgSize int64) (wire []byte, bounds []uint32, err error) {
 	if len(body) < 4 {
-		return nil, errBadBody
+		return nil, nil, errBadBody
 	}
-	count := int32(binary.BigEndian.Uint32(body))
-	if !validCount(count, opts.MaxBodySize) {
-		return nil, errBadBody
+	announced := int32(binary.BigEndian.Uint32(body))
+	if !validCount(announced, limit) {
+		return nil, nil, errBadBody
 	}
-	p := batchParser{count: int(count), maxSize: opts.MaxMsgSize}
-	complete, err := p.parse(body[4:])
+	wire = body[4:]
+	p := batchParser{count: int(announced), maxSize: maxMsgSize}
+	complete, err := p.parse(wire)
 	switch {
 	case err != nil:
-		return nil, errBadMessage
+		return nil, nil, errBadMessage
 	case complete:
-		return p.bodies(body[4:]), nil
-	case int64(len(body)) > opts.MaxBodySize:
-		return nil, errBodyUnread
+		return wire[:p.at], p.bounds, nil
+	case int64(len(body)) > limit:
+		return nil, nil, errBodyUnread
 	}
-	return nil, errBadMessage
+	return nil, nil, errBadMessage
 }
 
 // publish hands entries to the topic of that name, which it creates if need be,

@@ -21,7 +21,7 @@ type inFlight struct {
 	length atomic.Int64 // messages held; written under mu
 
 	mu    sync.Mutex // owner check and removal are one section
-	set   deadline.Set[MessageID, flight]
+	set   deadline.Set[idKey, flight]
 	armed int64 // what alarm is set to, so that most starts need not set it; 0 for not set
 }
 
@@ -32,15 +32,23 @@ type flight struct {
 }
 
 func newInFlight(k *timekeeper, expire func(*inFlight, []entry)) *inFlight {
-	f := &inFlight{keeper: k, expire: expire, set: deadline.NewSet[MessageID, flight](hashID)}
+	f := &inFlight{keeper: k, expire: expire, set: deadline.NewSet[idKey, flight](idKey.hash)}
 	f.alarm.ring = f.timeouts
 	return f
 }
 
-// hashID mixes an ID for the table. The IDs of one run differ in few bits, at the
-// end; the factor spreads them.
-func hashID(id MessageID) uint64 {
-	h := binary.LittleEndian.Uint64(id[:])*0xff51afd7ed558ccd + binary.LittleEndian.Uint64(id[8:])
+// An idKey is a MessageID as two words, which are compared in place; an array of bytes
+// is compared by a call.
+type idKey struct{ high, low uint64 }
+
+func keyOf(id MessageID) idKey {
+	return idKey{binary.LittleEndian.Uint64(id[:8]), binary.LittleEndian.Uint64(id[8:])}
+}
+
+// hash mixes an ID for the table. The IDs of one run differ in few bits, at the end;
+// the factor spreads them.
+func (k idKey) hash() uint64 {
+	h := k.high*0xff51afd7ed558ccd + k.low
 	h ^= h >> 32
 	return h * 0x9e3779b97f4a7c15
 }
@@ -48,18 +56,17 @@ func hashID(id MessageID) uint64 {
 // Len returns how many messages are in flight.
 func (f *inFlight) Len() int64 { return f.length.Load() }
 
-// start marks entries as delivered just now. An ID that is in flight to this
-// client already stands for the same message twice in the queue, as happens after
-// a crash: one delivery is enough, so the second is dropped from entries, which
-// start returns, and its record added to dropped.
-func (f *inFlight) start(entries []entry, timeout time.Duration, dropped *tickets) []entry {
+// start marks entries, with their ids, as delivered just now. An ID that is in flight
+// to this client already stands for the same message twice in the queue, as happens
+// after a crash: one delivery is enough, so the second is dropped from entries and
+// ids, and its record added to dropped. It returns how many stay.
+func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration, dropped *tickets) (kept int) {
 	now := f.keeper.clock.now()
 	due := now + int64(timeout)
 	f.mu.Lock()
-	kept := 0
-	for _, e := range entries {
-		if f.set.Add(e.msg.ID, due, flight{e, now}) {
-			entries[kept] = e
+	for i, e := range entries {
+		if f.set.Add(keyOf(ids[i]), due, flight{e, now}) {
+			entries[kept], ids[kept] = e, ids[i]
 			kept++
 		} else {
 			dropped.add(e)
@@ -71,7 +78,7 @@ func (f *inFlight) start(entries []entry, timeout time.Duration, dropped *ticket
 	if arm {
 		f.keeper.set(&f.alarm, due)
 	}
-	return entries[:kept]
+	return kept
 }
 
 // armLocked reports whether the alarm must be set for due, which the caller does
@@ -91,7 +98,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		fl, ok := f.set.Remove(id)
+		fl, ok := f.set.Remove(keyOf(id))
 		if !ok {
 			missing = append(missing, id)
 			continue
@@ -100,7 +107,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 			finished.add(fl.entry)
 		}
 		if published != nil {
-			*published = append(*published, fl.msg.Nanos)
+			*published = append(*published, fl.batch.nanos)
 		}
 	}
 	f.length.Store(int64(f.set.Len()))
@@ -111,7 +118,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 func (f *inFlight) remove(id MessageID) (entry, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fl, ok := f.set.Remove(id)
+	fl, ok := f.set.Remove(keyOf(id))
 	f.length.Store(int64(f.set.Len()))
 	return fl.entry, ok
 }
@@ -120,13 +127,13 @@ func (f *inFlight) remove(id MessageID) (entry, bool) {
 // delivery.
 func (f *inFlight) touch(id MessageID, timeout, limit time.Duration) bool {
 	f.mu.Lock()
-	fl, ok := f.set.Get(id)
+	fl, ok := f.set.Get(keyOf(id))
 	if !ok {
 		f.mu.Unlock()
 		return false
 	}
 	due := min(f.keeper.clock.now()+int64(timeout), fl.sent+int64(limit))
-	f.set.Move(id, due)
+	f.set.Move(keyOf(id), due)
 	arm := f.armLocked(due)
 	f.mu.Unlock()
 	if arm {
@@ -139,7 +146,7 @@ func (f *inFlight) touch(id MessageID, timeout, limit time.Duration) bool {
 func (f *inFlight) has(id MessageID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.set.Get(id)
+	_, ok := f.set.Get(keyOf(id))
 	return ok
 }
 
@@ -182,10 +189,10 @@ type deferred struct {
 	keeper *timekeeper
 	due    func([]entry) // takes over what is due
 	alarm  alarm
-	length atomic.Int64
+	length atomic.Int64 // messages held; written under mu
 
 	mu   sync.Mutex
-	heap deadline.Heap[entry]
+	heap deadline.Heap[entry] // entries of one or more messages
 }
 
 func newDeferred(k *timekeeper, due func([]entry)) *deferred {
@@ -203,10 +210,10 @@ func (d *deferred) add(entries []entry) {
 	earliest := int64(math.MaxInt64)
 	d.mu.Lock()
 	for _, e := range entries {
-		if e.delayMs > 0 {
+		if e.batch.delayMs > 0 {
 			due := now + int64(e.delay())
-			e.delayMs = 0
 			d.heap.Add(due, e)
+			d.length.Add(int64(e.Len()))
 			earliest = min(earliest, due)
 		}
 	}
@@ -215,9 +222,9 @@ func (d *deferred) add(entries []entry) {
 
 // addDue defers one message to a time on the timekeeper's clock.
 func (d *deferred) addDue(e entry, due int64) {
-	e.delayMs = 0
 	d.mu.Lock()
 	d.heap.Add(due, e)
+	d.length.Add(int64(e.Len()))
 	d.endAddLocked(due)
 }
 
@@ -225,14 +232,13 @@ func (d *deferred) addDue(e entry, due int64) {
 // were added.
 func (d *deferred) endAddLocked(earliest int64) {
 	next, _ := d.heap.Next()
-	d.length.Store(int64(d.heap.Len()))
 	d.mu.Unlock()
 	if next == earliest {
 		d.keeper.set(&d.alarm, earliest)
 	}
 }
 
-// ripenAtOnce bounds a batch of due messages, so that others' deadlines are not
+// ripenAtOnce bounds, about, how many due messages are handed over at once, so that others' deadlines are not
 // kept waiting.
 const ripenAtOnce = 1024
 
@@ -240,15 +246,16 @@ const ripenAtOnce = 1024
 func (d *deferred) ripen(now int64) {
 	var due []entry
 	d.mu.Lock()
-	for len(due) < ripenAtOnce {
+	for n := 0; n < ripenAtOnce; {
 		e, ok := d.heap.PopDue(now)
 		if !ok {
 			break
 		}
 		due = append(due, e)
+		n += e.Len()
 	}
 	next, more := d.heap.Next()
-	d.length.Store(int64(d.heap.Len()))
+	d.length.Add(-int64(countOf(due)))
 	d.mu.Unlock()
 	if more {
 		d.keeper.set(&d.alarm, next)
@@ -256,7 +263,7 @@ func (d *deferred) ripen(now int64) {
 	d.due(due)
 }
 
-// drain removes and returns all messages, with the times they are due at.
+// drain removes and returns all messages, with the time that each entry is due at.
 func (d *deferred) drain() (entries []entry, dues []int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,7 +1,9 @@
 package nsqd
 
 import (
+	"encoding/binary"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -13,98 +15,244 @@ import (
 // A MessageID is 16 bytes, lower-case hex digits where this daemon made it.
 type MessageID = protocol.MessageID
 
-// A Message is what a producer published. It never changes, so that all channels
-// and consumers share it and its body.
-type Message struct {
-	ID    MessageID
-	Nanos int64 // when it was published, nanoseconds since 1970
+// A batch is messages that came together: those of one MPUB, of a run of PUBs, or one
+// that was read from disk. It never changes, so that all channels and consumers share
+// it. A message is nothing beside its bytes in a batch and four bytes that say where
+// they are, and so a deep backlog is little but what was published.
+type batch struct {
+	// wire is the bytes they came in, see form. It is a string because it never
+	// changes, and because a slice would take eight bytes more; see textOf.
+	wire string
 
-	// Body is a string because it never changes, and because a slice would take eight
-	// bytes more in each of millions of messages. It shares the memory in which the
-	// message came; see textOf.
-	Body string
+	// number is the reserved number of the first one's ID, see idSource; of a record,
+	// which holds its ID, it is the ticket.
+	number  uint64
+	nanos   int64  // when they were published, nanoseconds since 1970
+	delayMs uint32 // how long each channel is to defer them
+	node    uint16 // of their IDs
+	form    form
 
-	ticket diskqueue.Ticket // of the record it was read from; see entry.stored
+	// bounds is, in a sized batch, where in wire the first message begins and where
+	// each one ends.
+	bounds []uint32
 }
 
-// body returns Body as bytes, which nobody may change, without a copy.
-func (m *Message) body() []byte { return unsafe.Slice(unsafe.StringData(m.Body), len(m.Body)) }
+// form is what the wire of a batch looks like.
+type form uint8
+
+const (
+	sized    form = iota // for each message a 4-byte size and as many bytes, as in MPUB
+	single               // the body of one message
+	recorded             // one message as [protocol.AppendMessage] puts it, with ID and time
+)
+
+// sizePrefix is the length of the size before each body of a sized batch, maxWire the
+// most bytes of one, so that bounds can tell.
+const (
+	sizePrefix = 4
+	maxWire    = math.MaxUint32
+)
+
+// ticket is that of a record; see entry.stored.
+func (b *batch) ticket() diskqueue.Ticket { return diskqueue.Ticket(b.number) }
 
 // textOf returns b as a string without a copy. Nobody may change b while something
 // refers to the string.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// An entry is a message in the queue of one topic or one channel, with what that
-// queue knows of it.
+// bytesOf returns s as bytes, which nobody may change, without a copy.
+func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// An entry is messages in a row of one batch in the queue of one topic or one channel,
+// with what that queue knows of them. Only in a queue, and among deferred messages,
+// are there entries of more than one.
 type entry struct {
-	msg      *Message
-	delayMs  uint32 // in a topic: how long each channel is to defer it
+	batch *batch
+	row
 	attempts uint16 // in a channel: deliveries so far; wraps around at 65,536
-	stored   stored // where it has a record that goes with the entry
+	stored   stored // where it has a record that goes with it; then it is one message
 }
 
-// maxDelay is the longest delay an entry can hold, about 49 days.
+// A row is which messages of a batch an entry is. (It is a type of its own since the
+// compiler keeps no struct of more than four fields in registers, and entries are
+// passed on for each message.)
+type row struct {
+	index uint16 // of the first
+	count uint16 // of messages
+}
+
+// maxDelay is the longest delay a batch can hold, about 49 days.
 const maxDelay = math.MaxUint32 * time.Millisecond
 
-func (e entry) delay() time.Duration { return time.Duration(e.delayMs) * time.Millisecond }
+// Len returns how many messages e is.
+func (e *entry) Len() int { return int(e.count) }
 
-// alone returns e with memory of its own: it may wait long, and must not keep
-// what its neighbours came in alive.
-func (e entry) alone() entry {
-	own := *e.msg
-	own.Body = strings.Clone(own.Body)
-	e.msg = &own
-	return e
+// Cut removes and returns the first n messages, n of (0,Len).
+func (e *entry) Cut(n int) entry {
+	first := *e
+	first.count = uint16(n)
+	e.index += uint16(n)
+	e.count -= uint16(n)
+	return first
 }
 
-// makeEntry turns one body, which the message keeps, into a message.
-func makeEntry(ids *idSource, body []byte, delayMs uint32) entry {
-	m := &Message{ID: ids.id(ids.reserve(1)), Nanos: time.Now().UnixNano(), Body: textOf(body)}
-	return entry{msg: m, delayMs: delayMs}
-}
-
-// makeEntries turns the bodies of one run of commands into messages of one slab.
-// With own set the bodies are copied, into a slab too: they lie in a buffer that
-// is about to be reused. A message that will wait long must not keep its
-// neighbours' memory alive, so deferred ones get memory of their own.
-func makeEntries(ids *idSource, bodies [][]byte, delayMs uint32, own bool, into []entry) []entry {
-	now := time.Now().UnixNano()
-	first := ids.reserve(len(bodies))
-	if delayMs > 0 {
-		for i, b := range bodies {
-			m := &Message{ID: ids.id(first + uint64(i)), Nanos: now, Body: string(b)}
-			into = append(into, entry{msg: m, delayMs: delayMs})
-		}
-		return into
-	}
-	var slab []byte
-	if own {
-		total := 0
-		for _, b := range bodies {
-			total += len(b)
-		}
-		slab = make([]byte, 0, total)
-	}
-	messages := make([]Message, len(bodies))
-	for i, b := range bodies {
-		if own {
-			at := len(slab)
-			slab = append(slab, b...)
-			b = slab[at:len(slab):len(slab)]
-		}
-		messages[i] = Message{ID: ids.id(first + uint64(i)), Nanos: now, Body: textOf(b)}
-		into = append(into, entry{msg: &messages[i]})
+// singly appends the messages of e to into, each as an entry of its own.
+func (e entry) singly(into []entry) []entry {
+	n := int(e.count)
+	into = slices.Grow(into, n)
+	at := len(into)
+	into = into[:at+n]
+	e.count = 1
+	for i := range into[at:] {
+		into[at+i] = e
+		e.index++
 	}
 	return into
 }
 
-// decodeEntry reads into msg what [protocol.AppendMessage] stored; the message
-// keeps record.
-func decodeEntry(msg *Message, record []byte) (entry, error) {
+// id is the ID of the first message.
+func (e *entry) id() MessageID {
+	if b := e.batch; b.form != recorded {
+		return renderID(b.number+uint64(e.index), b.node)
+	}
+	return MessageID(bytesOf(e.batch.wire[recordedID:]))
+}
+
+// recordedID is where the ID stands in a record, behind time and attempts.
+const recordedID = 8 + 2
+
+// body is that of the first message.
+func (e *entry) body() string {
+	b := e.batch
+	switch b.form {
+	case sized:
+		bounds := b.bounds[e.index:]
+		return b.wire[bounds[0]+sizePrefix : bounds[1]]
+	case single:
+		return b.wire
+	}
+	return b.wire[protocol.MinMessageSize:]
+}
+
+// bodySize is the size of all bodies of e.
+func (e *entry) bodySize() int {
+	if e.batch.form != sized {
+		return len(e.body())
+	}
+	bounds := e.batch.bounds[e.index:]
+	return int(bounds[e.count]-bounds[0]) - sizePrefix*e.Len()
+}
+
+func (e *entry) delay() time.Duration { return time.Duration(e.batch.delayMs) * time.Millisecond }
+
+// alone returns e, one message, with memory of its own: it may wait long, and must
+// not keep what its neighbours came in alive.
+func (e entry) alone() entry {
+	own := *e.batch
+	if own.form == recorded {
+		own.wire = strings.Clone(own.wire)
+	} else {
+		own.number += uint64(e.index)
+		own.wire, own.form, own.bounds = strings.Clone(e.body()), single, nil
+	}
+	e.batch, e.index = &own, 0
+	return e
+}
+
+// record returns e, one message, as one that was read from disk.
+func (e entry) record(t diskqueue.Ticket) entry {
+	wire := protocol.AppendMessage(nil, e.batch.nanos, e.attempts, e.id(), bytesOf(e.body()))
+	e.batch = &batch{wire: textOf(wire), form: recorded, nanos: e.batch.nanos, delayMs: e.batch.delayMs, number: uint64(t)}
+	e.index, e.stored = 0, storedHere
+	return e
+}
+
+// countOf returns how many messages entries are.
+func countOf(entries []entry) (n int) {
+	for i := range entries {
+		n += entries[i].Len()
+	}
+	return n
+}
+
+// cut returns the first n messages of entries, and the others. It leaves entries as
+// they are.
+func cut(entries []entry, n int) (first, rest []entry) {
+	for i := range entries {
+		if n == 0 {
+			return entries[:i], entries[i:]
+		}
+		if l := entries[i].Len(); l <= n {
+			n -= l
+			continue
+		}
+		second := entries[i]
+		part := second.Cut(n)
+		return append(entries[:i:i], part), append([]entry{second}, entries[i+1:]...)
+	}
+	return entries, nil
+}
+
+// expand turns the first k entries of into, which have as many messages as into is
+// long, into entries of one message each. A memory chan holds them in rows, and
+// consumers take them one by one.
+func expand(into []entry, k int) {
+	if k == len(into) {
+		return
+	}
+	rows := into[len(into)-k:]
+	copy(rows, into[:k])
+	done := into[:0]
+	for i := range rows { // each has one message at least, so done never overtakes it
+		done = rows[i].singly(done)
+	}
+}
+
+// maxBatch is the most messages of one batch.
+const maxBatch = math.MaxUint16
+
+// newEntry turns one body, which the message keeps, into a message.
+func newEntry(ids *idSource, body []byte, delayMs uint32) entry {
+	b := &batch{wire: textOf(body), form: single, delayMs: delayMs}
+	ids.stamp(b, 1)
+	return entry{batch: b, row: row{count: 1}}
+}
+
+// appendEntries appends to into the messages of wire, in sized form, which they keep,
+// as they keep bounds.
+func appendEntries(into []entry, ids *idSource, wire []byte, bounds []uint32, delayMs uint32) []entry {
+	for len(bounds) > 1 {
+		n := min(len(bounds)-1, maxBatch)
+		b := &batch{wire: textOf(wire), bounds: bounds[:n+1], delayMs: delayMs}
+		ids.stamp(b, n)
+		into = append(into, entry{batch: b, row: row{count: uint16(n)}})
+		bounds = bounds[n:]
+	}
+	return into
+}
+
+// sizedForm returns bodies in sized form, in memory of its own.
+func sizedForm(bodies [][]byte) (wire []byte, bounds []uint32) {
+	size := 0
+	for _, body := range bodies {
+		size += sizePrefix + len(body)
+	}
+	wire, bounds = make([]byte, 0, size), make([]uint32, 1, len(bodies)+1)
+	for _, body := range bodies {
+		wire = binary.BigEndian.AppendUint32(wire, uint32(len(body)))
+		wire = append(wire, body...)
+		bounds = append(bounds, uint32(len(wire)))
+	}
+	return wire, bounds
+}
+
+// decodeEntry makes of a record, which [protocol.AppendMessage] has stored and the
+// message keeps, a batch in b and its entry.
+func decodeEntry(b *batch, record []byte) (entry, error) {
 	m, err := protocol.DecodeMessage(record)
 	if err != nil {
 		return entry{}, err
 	}
-	*msg = Message{ID: m.ID, Nanos: m.Nanos, Body: textOf(m.Body)}
-	return entry{msg: msg, attempts: m.Attempts}, nil
+	*b = batch{wire: textOf(record), form: recorded, nanos: m.Nanos}
+	return entry{batch: b, row: row{count: 1}, attempts: m.Attempts}, nil
 }

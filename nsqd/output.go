@@ -107,30 +107,31 @@ func (o *output) answerOK(n int) error {
 
 var okFrame = string(protocol.AppendFrame(nil, protocol.FrameResponse, []byte("OK")))
 
-// deliver adds message frames.
-func (o *output) deliver(entries []entry) error {
+// deliver adds message frames; each entry is one message, with its ID in ids.
+func (o *output) deliver(entries []entry, ids []MessageID) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err != nil {
 		return o.err
 	}
-	for _, e := range entries {
-		m := e.msg
-		frame := protocol.FrameOverhead + protocol.MinMessageSize + len(m.Body)
+	for i := range entries {
+		e := &entries[i]
+		body := e.body()
+		frame := protocol.FrameOverhead + protocol.MinMessageSize + len(body)
 		if len(o.buf) > 0 && len(o.buf)+frame > o.size {
 			if err := o.flushLocked(); err != nil {
 				return err
 			}
 		}
 		o.borrowLocked()
-		o.buf = protocol.AppendMessageFrameHead(o.buf, m.Nanos, e.attempts, m.ID, len(m.Body))
-		if frame > o.size && len(m.Body) >= directBody {
-			if err := o.writeLocked(net.Buffers{o.buf, m.body()}); err != nil {
+		o.buf = protocol.AppendMessageFrameHead(o.buf, e.batch.nanos, e.attempts, ids[i], len(body))
+		if frame > o.size && len(body) >= directBody {
+			if err := o.writeLocked(net.Buffers{o.buf, bytesOf(body)}); err != nil {
 				return err
 			}
 			continue
 		}
-		o.buf = append(o.buf, m.Body...)
+		o.buf = append(o.buf, body...)
 	}
 	return o.flushFullLocked()
 }
@@ -176,11 +177,11 @@ func (o *output) flushLocked() error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
 	}
-	return o.writeLocked(net.Buffers{o.buf})
+	return o.writeLocked(nil)
 }
 
-// writeLocked writes what, of which the first is the buffer, and returns the
-// buffer.
+// writeLocked writes what, of which the first is the buffer, or nil for the buffer
+// alone, and returns the buffer.
 func (o *output) writeLocked(what net.Buffers) error {
 	defer o.releaseLocked()
 	o.writes.Add(1)
@@ -188,10 +189,11 @@ func (o *output) writeLocked(what net.Buffers) error {
 	if o.err = o.extendDeadlineLocked(); o.err != nil {
 		return o.err
 	}
-	if len(what) == 1 {
-		_, o.err = o.w.Write(what[0])
+	if what == nil {
+		_, o.err = o.w.Write(o.buf)
 	} else {
-		_, o.err = what.WriteTo(o.w)
+		buffers := what // what itself would be on the heap for each write
+		_, o.err = buffers.WriteTo(o.w)
 	}
 	if o.err == nil && o.compressor != nil {
 		o.err = o.compressor.Flush()

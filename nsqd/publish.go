@@ -127,12 +127,12 @@ func unreadable(code, desc string, cause error) error {
 
 func (c *conn) endPublishRun() error { return c.publish(c.run.command, true) }
 
-// publish hands the run's bodies to the topic and answers each. With inBuffer the
-// bodies must be copied.
+// publish hands the run's bodies, one at least, to the topic and answers each. With
+// inBuffer they must be copied.
 func (c *conn) publish(command string, inBuffer bool) error {
 	r := &c.run
 	defer func() { r.bodies = reusable(r.bodies) }()
-	entries := makeEntries(c.svc.ids, r.bodies, r.delayMs, inBuffer, c.entries[:0])
+	entries := r.appendEntries(c.entries[:0], c.svc.ids, inBuffer)
 	n, err := c.putRun(entries)
 	c.entries = reusable(entries)
 	if n > 0 {
@@ -146,19 +146,37 @@ func (c *conn) publish(command string, inBuffer bool) error {
 	return nil
 }
 
+// appendEntries appends the run's messages to into. Several are always copied: they
+// share their memory.
+func (r *publishRun) appendEntries(into []entry, ids *idSource, copied bool) []entry {
+	if len(r.bodies) > 1 {
+		wire, bounds := sizedForm(r.bodies)
+		return appendEntries(into, ids, wire, bounds, r.delayMs)
+	}
+	body := r.bodies[0]
+	if copied {
+		body = bytes.Clone(body)
+	}
+	return append(into, newEntry(ids, body, r.delayMs))
+}
+
 // putRun hands a run to its topic and returns how many messages were accepted
 // before the first that was not. Each is a command of its own: if the run cannot
 // be stored as a whole, its beginning may.
 func (c *conn) putRun(entries []entry) (int, error) {
 	if _, err := c.put(entries); err == nil {
-		return len(entries), nil
+		return countOf(entries), nil
 	}
-	for i := range entries {
-		if _, err := c.put(entries[i : i+1]); err != nil {
-			return i, err
+	n := 0
+	for _, e := range entries {
+		for _, one := range e.singly(nil) {
+			if _, err := c.put([]entry{one}); err != nil {
+				return n, err
+			}
+			n++
 		}
 	}
-	return len(entries), nil
+	return n, nil
 }
 
 // put hands entries to the run's topic, which takes all or none. A topic that was
@@ -179,7 +197,7 @@ func (c *conn) put(entries []entry) (kept bool, err error) {
 	if kept, err = r.topic.PutMessages(entries); err != nil {
 		return false, err
 	}
-	c.published(r.name, len(entries))
+	c.published(r.name, countOf(entries))
 	return kept, nil
 }
 
@@ -197,11 +215,11 @@ func (c *conn) mpub(params [][]byte) error {
 	if err := c.mayPublish("MPUB"); err != nil {
 		return err
 	}
-	bodies, err := c.readBatch()
+	wire, bounds, err := c.readBatch()
 	if err != nil {
 		return err
 	}
-	entries := makeEntries(c.svc.ids, bodies, 0, false, c.entries[:0])
+	entries := appendEntries(c.entries[:0], c.svc.ids, wire, bounds, 0)
 	kept, err := c.put(entries)
 	c.entries = reusable(entries)
 	c.batch.reset(kept || err != nil)
@@ -225,38 +243,38 @@ func reusable[T any](scratch []T) []T {
 	return scratch[:0]
 }
 
-// readBatch reads the body of an MPUB. Its announced size is checked against the
+// readBatch reads the messages of an MPUB, in sized form. Its announced size is checked against the
 // limit, but where it ends is decided by the counts and sizes in it, as clients
 // exist that announce it wrongly.
-func (c *conn) readBatch() ([][]byte, error) {
+func (c *conn) readBatch() (wire []byte, bounds []uint32, err error) {
 	opts := c.svc.opts()
 	n, err := c.in.size()
 	if err != nil {
-		return nil, unreadable(protocol.CodeBadBody, "MPUB failed to read body size", err)
+		return nil, nil, unreadable(protocol.CodeBadBody, "MPUB failed to read body size", err)
 	}
 	if n <= 0 {
-		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid body size %d", n), nil)
+		return nil, nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid body size %d", n), nil)
 	}
 	if int64(n) > opts.MaxBodySize {
-		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB body too big %d > %d", n, opts.MaxBodySize), nil)
+		return nil, nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB body too big %d > %d", n, opts.MaxBodySize), nil)
 	}
 	count, err := c.in.size()
 	if err != nil {
-		return nil, unreadable(protocol.CodeBadBody, "MPUB failed to read message count", err)
+		return nil, nil, unreadable(protocol.CodeBadBody, "MPUB failed to read message count", err)
 	}
 	if !validCount(count, opts.MaxBodySize) {
-		return nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid message count %d", count), nil)
+		return nil, nil, fatalError(protocol.CodeBadBody, fmt.Sprintf("MPUB invalid message count %d", count), nil)
 	}
 	if c.batch == nil {
 		c.batch = new(batchParser)
 	}
 	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
-	bodies, err := c.batch.read(c.in, int(n)-4)
+	wire, err = c.batch.read(c.in, int(n)-4)
 	var bad *batchError
 	if errors.As(err, &bad) {
-		return nil, bad.mpub()
+		return nil, nil, bad.mpub()
 	}
-	return bodies, err
+	return wire, slices.Clone(c.batch.bounds), err
 }
 
 // validCount reports whether a batch of count messages fits into a body of the
@@ -265,17 +283,16 @@ func validCount(count int32, maxBodySize int64) bool {
 	return count > 0 && int64(count) <= (maxBodySize-4)/5
 }
 
-// A batchParser splits the messages of an MPUB: count times a 4-byte size and as
+// A batchParser checks the messages of an MPUB: count times a 4-byte size and as
 // many bytes.
 type batchParser struct {
 	count   int
 	maxSize int64
 
-	at   int      // parsed so far
-	ends []int    // of the bodies
-	size int      // of the body that begins at at; 0 where a size is next
-	list [][]byte // what bodies returns
-	buf  []byte   // what read has read
+	at     int      // bytes parsed so far
+	size   int      // of the body that begins at at; 0 where a size is next
+	bounds []uint32 // of the messages parsed so far, see batch
+	buf    []byte   // what read has read
 }
 
 // reset makes the parser ready for another batch. Unless the bodies are kept, their
@@ -284,7 +301,7 @@ func (p *batchParser) reset(kept bool) {
 	if buf := p.buf; !kept && cap(buf) <= maxPooledBuffer {
 		batchBuffers.Put(&buf)
 	}
-	*p = batchParser{ends: reusable(p.ends), list: reusable(p.list)}
+	*p = batchParser{bounds: reusable(p.bounds)}
 }
 
 // batchBuffers are for batches that are on disk before the next one comes.
@@ -323,17 +340,23 @@ func (e *batchError) mpub() *protocol.Error {
 	return fatalError(protocol.CodeBadMessage, fmt.Sprintf("MPUB message too big %d > %d", e.size, e.maxSize), nil)
 }
 
+// parsed is how many messages are complete.
+func (p *batchParser) parsed() int { return max(len(p.bounds)-1, 0) }
+
 // parse goes on through b, which begins with what was parsed before. It reports
 // whether all messages are there.
 func (p *batchParser) parse(b []byte) (complete bool, err error) {
-	for len(p.ends) < p.count {
+	if len(p.bounds) == 0 {
+		p.bounds = append(p.bounds, 0)
+	}
+	for p.parsed() < p.count {
 		if p.size == 0 {
 			if len(b) < p.at+4 {
 				return false, nil
 			}
 			n := int32(binary.BigEndian.Uint32(b[p.at:]))
-			if n <= 0 || int64(n) > p.maxSize {
-				return false, &batchError{index: len(p.ends), size: n, maxSize: p.maxSize}
+			if n <= 0 || int64(n) > p.maxSize || int64(p.at)+sizePrefix+int64(n) > maxWire {
+				return false, &batchError{index: p.parsed(), size: n, maxSize: p.maxSize}
 			}
 			p.at += 4
 			p.size = int(n)
@@ -342,7 +365,7 @@ func (p *batchParser) parse(b []byte) (complete bool, err error) {
 			return false, nil
 		}
 		p.at += p.size
-		p.ends = append(p.ends, p.at)
+		p.bounds = append(p.bounds, uint32(p.at))
 		p.size = 0
 	}
 	return true, nil
@@ -350,27 +373,15 @@ func (p *batchParser) parse(b []byte) (complete bool, err error) {
 
 // ended is the error of a batch that ends here.
 func (p *batchParser) ended(cause error) *batchError {
-	return &batchError{index: len(p.ends), inSize: p.size == 0, inBody: p.size > 0, err: cause}
-}
-
-// bodies are the messages of a completely parsed b. They alias b; the list is
-// valid until reset.
-func (p *batchParser) bodies(b []byte) [][]byte {
-	p.list = slices.Grow(p.list[:0], p.count)
-	at := 0
-	for _, end := range p.ends {
-		p.list = append(p.list, b[at+4:end:end])
-		at = end
-	}
-	return p.list
+	return &batchError{index: p.parsed(), inSize: p.size == 0, inBody: p.size > 0, err: cause}
 }
 
 // batchAhead is how much memory an announced batch gets before it has arrived.
 const batchAhead = 128 << 10
 
-// read parses a batch from in as it arrives, of which announced bytes are
-// expected, into memory that the bodies share.
-func (p *batchParser) read(in *input, announced int) ([][]byte, error) {
+// read returns a batch from in, of which announced bytes are expected, parsed as it
+// arrives.
+func (p *batchParser) read(in *input, announced int) ([]byte, error) {
 	b := batchBuffer(max(min(announced, batchAhead), 5))
 	for {
 		if len(b) == cap(b) {
@@ -389,7 +400,7 @@ func (p *batchParser) read(in *input, announced int) ([][]byte, error) {
 		if complete {
 			in.unread(b[p.at:])
 			p.buf = b
-			return p.bodies(b), nil
+			return b[:p.at], nil
 		}
 		if err != nil {
 			var refused *protocol.Error

@@ -55,7 +55,8 @@ type pump struct {
 // A burstScratch is where a burst of messages lies on its way.
 type burstScratch struct {
 	entries [burst]entry
-	records [burst][]byte // of entries read from disk
+	ids     [burst]MessageID // of those
+	records [burst][]byte    // of entries read from disk
 	dropped tickets
 }
 
@@ -402,14 +403,16 @@ func (p *pump) send(entries []entry) error {
 		entries = sample(entries, rate, &p.scratch.dropped)
 		p.sub.channel.sampledOut.Add(uint64(len(all) - len(entries)))
 	}
+	ids := p.scratch.ids[:len(entries)]
 	for i := range entries {
 		entries[i].attempts++
+		ids[i] = entries[i].id()
 	}
-	taken := len(entries)
-	entries = p.sub.inFlight.start(entries, p.settings.msgTimeout, &p.scratch.dropped)
-	if n := taken - len(entries); n > 0 {
+	kept := p.sub.inFlight.start(entries, ids, p.settings.msgTimeout, &p.scratch.dropped)
+	if n := len(entries) - kept; n > 0 {
 		p.sub.channel.duplicates.Add(uint64(n))
 	}
+	entries, ids = entries[:kept], ids[:kept]
 	p.sub.channel.queue.finish(&p.scratch.dropped)
 	if p.sub.channel.closing.Load() {
 		// Being deleted, the channel may have dropped what was in flight just before.
@@ -417,7 +420,7 @@ func (p *pump) send(entries []entry) error {
 		return nil
 	}
 	p.messages.Add(uint64(len(entries)))
-	return p.out.deliver(entries)
+	return p.out.deliver(entries, ids)
 }
 
 // sample keeps each entry with a probability of rate percent; the others are

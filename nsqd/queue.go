@@ -23,7 +23,7 @@ type queue struct {
 	name      string // of the backend
 	ephemeral bool   // no backend: what does not fit is discarded
 	limit     int    // --mem-queue-size
-	memory    *memqueue.Queue[entry]
+	memory    *memqueue.Queue[entry, *entry]
 	storage   storage
 	health    *health
 	clock     clock
@@ -48,7 +48,7 @@ type queue struct {
 	delays       delays
 	hasDelayFile bool // set by restore, before others use the queue
 
-	// free is how many entries beyond the limit consumers wait for; may be nil.
+	// free is how many messages beyond the limit consumers wait for; may be nil.
 	free func() int
 }
 
@@ -79,7 +79,7 @@ func (q *queue) restore() error {
 	return nil
 }
 
-// room is how many entries memory takes now: up to the limit, and what consumers
+// room is how many messages memory takes now: up to the limit, and what consumers
 // wait for beyond it.
 func (q *queue) room() int {
 	n := max(q.limit-q.memory.Len(), 0)
@@ -89,14 +89,14 @@ func (q *queue) room() int {
 	return n
 }
 
-// remember puts into memory as many entries as there is room for, and returns the
+// remember puts into memory as many messages as there is room for, and returns the
 // others.
 func (q *queue) remember(entries []entry) (rest []entry) {
-	rest = entries[q.memory.Put(entries):]
+	_, rest = cut(entries, q.memory.Put(entries))
 	if len(rest) > 0 && q.free != nil {
-		n := min(q.free(), len(rest))
-		q.memory.PutBeyond(rest[:n])
-		rest = rest[n:]
+		var wanted []entry
+		wanted, rest = cut(rest, q.free())
+		q.memory.PutBeyond(wanted)
 	}
 	return rest
 }
@@ -105,16 +105,16 @@ func (q *queue) remember(entries []entry) (rest []entry) {
 // an error. What does not fit is stored first, as only that can fail. It reports
 // whether messages are kept in memory; if not, nobody refers to them any more.
 func (q *queue) put(entries []entry) (kept bool, err error) {
-	fit := min(q.room(), len(entries))
-	if fit < len(entries) {
-		if err := q.store(entries[fit:]); err != nil {
+	fits, rest := cut(entries, q.room())
+	if len(rest) > 0 {
+		if err := q.store(rest); err != nil {
 			return false, err
 		}
 	}
 	// There was room for these a moment ago; where others have been faster, they
 	// find it beyond the limit.
-	q.memory.PutBeyond(q.remember(entries[:fit]))
-	return fit > 0 || q.ephemeral, nil
+	q.memory.PutBeyond(q.remember(fits))
+	return len(fits) > 0 || q.ephemeral, nil
 }
 
 // keep queues entries that were accepted before and must not get lost: what
@@ -161,12 +161,12 @@ func (q *queue) store(entries []entry) error {
 // is discarded, unless the memory chan has no room at all by configuration and a
 // consumer waits for it this instant.
 func (q *queue) overflow(entries []entry) {
-	n := 0
 	if q.limit == 0 {
-		n = min(max(int(q.sleepers.count.Load())-q.memory.Len(), 0), len(entries))
-		q.memory.PutBeyond(entries[:n])
+		var wanted []entry
+		wanted, entries = cut(entries, max(int(q.sleepers.count.Load())-q.memory.Len(), 0))
+		q.memory.PutBeyond(wanted)
 	}
-	q.discarded.Add(uint64(len(entries) - n))
+	q.discarded.Add(uint64(countOf(entries)))
 }
 
 // handMemory and handDisk hand a token that was left to a consumer.
@@ -194,25 +194,30 @@ func (q *queue) ready() (memory, disk <-chan struct{}) {
 
 // takeOldest takes from memory or disk, where the older messages are, as near as
 // that can be told without reading: both are in order, mostly, and the next record
-// on disk is hardly older than the last one that was read.
-func (q *queue) takeOldest(into []entry, records [][]byte) int {
+// on disk is hardly older than the last one that was read. It takes no more messages
+// than into has room for, and returns how many entries they are.
+func (q *queue) takeOldest(into []entry, records [][]byte) (entries int) {
 	older := len(into)
 	if q.diskDepth() > 0 {
 		nanos := q.diskNanos.Load()
-		older = q.memory.CountWhile(len(into), func(e entry) bool { return e.msg.Nanos <= nanos })
+		older = q.memory.CountWhile(len(into), func(e *entry) bool { return e.batch.nanos <= nanos })
 	}
-	if n := q.takeMemory(into[:older]); n > 0 {
-		return n
+	if entries, _ = q.memory.Take(into, older); entries > 0 {
+		return entries
 	}
-	if n := q.takeDisk(into, records); n > 0 {
-		return n
+	if entries = q.takeDisk(into, records); entries > 0 {
+		return entries
 	}
-	return q.takeMemory(into)
+	entries, _ = q.memory.Take(into, len(into))
+	return entries
 }
 
-// takeMemory takes up to a fair share of what is in memory.
+// takeMemory takes up to a fair share of what is in memory, each message as an entry
+// of its own, and returns how many.
 func (q *queue) takeMemory(into []entry) int {
-	return q.memory.Take(into[:q.share(int64(q.memory.Len()), len(into))])
+	entries, n := q.memory.Take(into, q.share(int64(q.memory.Len()), len(into)))
+	expand(into[:n], entries)
+	return n
 }
 
 // share is how many of depth entries a consumer may take at once, so that those
@@ -256,12 +261,12 @@ func (q *queue) dropMemory() (n int) {
 	left := q.memory.Len()
 	buf := make([]entry, min(left, spillAtOnce))
 	for n < left {
-		taken := q.memory.Take(buf)
-		if taken == 0 {
+		entries, messages := q.memory.Take(buf, left-n)
+		if messages == 0 {
 			break // consumers were faster
 		}
-		q.finishAll(buf[:taken])
-		n += taken
+		q.finishAll(buf[:entries])
+		n += messages
 	}
 	return n
 }
@@ -280,7 +285,9 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 	}
 	noted := make([]delay, 0, len(deferred))
 	for i, e := range deferred {
-		noted = append(noted, delay{e.msg.ID, dues[i]})
+		for _, one := range e.singly(nil) {
+			noted = append(noted, delay{one.id(), dues[i]})
+		}
 	}
 	q.memory.PutBeyond(deferred)
 	err := q.storage.inTurn(q.closeMemory)
@@ -302,11 +309,11 @@ func (q *queue) closeMemory() error {
 	d.Closing()
 	buf := make([]entry, min(q.memory.Len(), spillAtOnce))
 	for {
-		n := q.memory.Take(buf)
+		entries, n := q.memory.Take(buf, spillAtOnce)
 		if n == 0 {
 			return nil
 		}
-		if err := q.spill(buf[:n]); err != nil {
+		if err := q.spill(buf[:entries]); err != nil {
 			return fmt.Errorf("store %d messages of queue %q: %w", n+q.memory.Clear(), q.name, err)
 		}
 	}

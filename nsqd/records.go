@@ -11,14 +11,15 @@ import (
 // A message that was read from disk stays on disk until nobody needs it any more,
 // so that a kill loses none: its entry says where (stored), and whoever drops an
 // entry, because the message was finished, stored anew or discarded, lets go of
-// that record (queue.finish). Entries that were never on disk pay one comparison.
+// that record (queue.finish). Entries that were never on disk pay one comparison; one
+// that was is one message.
 
 // stored is where an entry has a record that it must let go of.
 type stored uint8
 
 const (
 	notStored     stored = iota
-	storedHere           // on the disk of the queue that it is in, under msg.ticket
+	storedHere           // on the disk of the queue that it is in, under batch.ticket()
 	storedInTopic        // in a channel: on the disk of the topic, which has lent it
 )
 
@@ -30,9 +31,9 @@ type tickets struct{ here, inTopic []diskqueue.Ticket }
 func (r *tickets) add(e entry) {
 	switch e.stored {
 	case storedHere:
-		r.here = append(r.here, e.msg.ticket)
+		r.here = append(r.here, e.batch.ticket())
 	case storedInTopic:
-		r.inTopic = append(r.inTopic, e.msg.ticket)
+		r.inTopic = append(r.inTopic, e.batch.ticket())
 	}
 }
 
@@ -72,11 +73,12 @@ func (q *queue) keepRecords(entries []entry) ([]entry, error) {
 	if err := q.report(batch.Size(), err); err != nil {
 		return nil, err
 	}
-	own := make([]entry, len(entries))
-	for i, e := range entries {
-		own[i] = e.alone()
-		own[i].msg.ticket = first + diskqueue.Ticket(i)
-		own[i].stored = storedHere
+	own := make([]entry, 0, len(entries))
+	for _, e := range entries {
+		own = e.singly(own)
+	}
+	for i := range own {
+		own[i] = own[i].record(first + diskqueue.Ticket(i))
 	}
 	return own, nil
 }
@@ -108,12 +110,12 @@ func (l *loans) add(entries []entry, rests [][]entry) (free []diskqueue.Ticket) 
 			if l.byTicket == nil {
 				l.byTicket = make(map[diskqueue.Ticket]int)
 			}
-			l.byTicket[e.msg.ticket]++
+			l.byTicket[e.batch.ticket()]++
 		}
 	}
 	for _, e := range entries {
-		if l.byTicket[e.msg.ticket] == 0 {
-			free = append(free, e.msg.ticket)
+		if l.byTicket[e.batch.ticket()] == 0 {
+			free = append(free, e.batch.ticket())
 		}
 	}
 	return free
@@ -173,7 +175,7 @@ func (c *Channel) adopt(entries []entry) (rest []entry, err error) {
 		c.put(entries)
 		return nil, nil
 	}
-	c.messages.Add(uint64(len(entries)))
+	c.messages.Add(uint64(countOf(entries)))
 	deferred, rest := splitDeferred(entries)
 	if len(deferred) > 0 {
 		own, keepErr := c.queue.keepRecords(deferred)
@@ -213,7 +215,7 @@ func (c *Channel) borrow(entries []entry, cause error) {
 
 // splitDeferred separates the entries that have a delay from the others.
 func splitDeferred(entries []entry) (deferred, others []entry) {
-	isDeferred := func(e entry) bool { return e.delayMs > 0 }
+	isDeferred := func(e entry) bool { return e.batch.delayMs > 0 }
 	if !slices.ContainsFunc(entries, isDeferred) {
 		return nil, entries
 	}

@@ -206,7 +206,7 @@ func TestRecordsAreLetGo(t *testing.T) {
 			return nil
 		}},
 		"there twice": {do: func(b *bubble, _ *failingStorage) error {
-			e := makeEntry(b.svc.ids, []byte("twice"), 0)
+			e := newEntry(b.svc.ids, []byte("twice"), 0)
 			for range 2 {
 				if _, err := b.topic("t").PutMessages([]entry{e}); err != nil {
 					return err

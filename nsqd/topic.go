@@ -107,9 +107,9 @@ func (t *Topic) PutMessages(entries []entry) (kept bool, err error) {
 	}
 	size := 0
 	for _, e := range entries {
-		size += len(e.msg.Body)
+		size += e.bodySize()
 	}
-	t.messages.Add(uint64(len(entries)))
+	t.messages.Add(uint64(countOf(entries)))
 	t.bytes.Add(uint64(size))
 	return kept, nil
 }

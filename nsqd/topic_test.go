@@ -265,7 +265,7 @@ func TestBooksUnderRandomLoad(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, uint64(i)))
 				for range 300 {
 					bodies := slices.Repeat([][]byte{[]byte("body")}, 1+r.IntN(20))
-					if _, err := topic.PutMessages(makeEntries(b.svc.ids, bodies, 0, true, nil)); err != nil {
+					if _, err := topic.PutMessages(entriesOf(b.svc.ids, bodies)); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
@@ -335,13 +335,13 @@ func answerAtRandom(client net.Conn, r *rand.Rand, n int) {
 
 func TestMessageIDs(t *testing.T) {
 	s := newIDSource(617, wallClock)
-	first := s.reserve(5000)
-	next := s.reserve(1)
+	first := s.reserve(5000, s.now())
+	next := s.reserve(1, s.now())
 	if next < first+5000 {
 		t.Fatalf("IDs are given out twice: %d after 5000 from %d", next, first)
 	}
 	// The example of the protocol spec: tick 423343912463, node 617, sequence 0.
-	id := s.id(423343912463 << idSequenceBits)
+	id := renderID(423343912463<<idSequenceBits, 617)
 	nsqtest.Equal(t, id.String(), "18a450dd83e69000")
 	var mu sync.Mutex
 	seen := make(map[MessageID]bool)
@@ -349,10 +349,10 @@ func TestMessageIDs(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
-				at := s.reserve(7)
+				at := s.reserve(7, s.now())
 				mu.Lock()
 				for i := range uint64(7) {
-					id := s.id(at + i)
+					id := renderID(at+i, 617)
 					if seen[id] {
 						t.Errorf("ID %s comes twice", id)
 					}

@@ -159,15 +159,15 @@ func TestWeakness33(t *testing.T) {
 		defer mu.Unlock()
 		return now.UnixNano()
 	})
-	last := s.id(s.reserve(1))
+	last := renderID(s.reserve(1, s.now()), 617)
 	for _, step := range []time.Duration{0, time.Millisecond, -24 * time.Hour, time.Microsecond, time.Hour, 0, 24 * time.Hour, -60 * 365 * 24 * time.Hour} {
 		mu.Lock()
 		now = now.Add(step)
 		mu.Unlock()
 		for range 3 {
-			first := s.reserve(5000) // more than a tick holds
+			first := s.reserve(5000, s.now()) // more than a tick holds
 			for i := range uint64(5000) {
-				id := s.id(first + i)
+				id := renderID(first+i, 617)
 				if id.String() <= last.String() {
 					t.Fatalf("after a step of %v: %s follows %s", step, id, last)
 				}
@@ -220,7 +220,7 @@ func TestWeakness36(t *testing.T) {
 		}()
 		put := func(n int) {
 			time.Sleep(time.Microsecond)
-			if _, err := q.put(makeEntries(b.svc.ids, slices.Repeat([][]byte{[]byte("a")}, n), 0, true, nil)); err != nil {
+			if _, err := q.put(entriesOf(b.svc.ids, slices.Repeat([][]byte{[]byte("a")}, n))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -231,7 +231,9 @@ func TestWeakness36(t *testing.T) {
 		for taken := 0; q.depth() > 0; taken++ {
 			n := q.takeOldest(into, nil)
 			for _, e := range into[:n] {
-				order = append(order, e.msg.ID.String())
+				for _, one := range e.singly(nil) {
+					order = append(order, one.id().String())
+				}
 			}
 			if taken < 30 {
 				put(rand.IntN(12)) // into memory where there is room

@@ -152,14 +152,23 @@ func BenchmarkHeap(b *testing.B) {
 	}
 }
 
-func BenchmarkSetInFlight(b *testing.B) {
-	s := NewSet[[16]byte, *int](func(k [16]byte) uint64 {
+// messageSet is a Set as nsqd has for messages in flight.
+func messageSet() Set[[16]byte, *int] {
+	return NewSet[[16]byte, *int](func(k [16]byte) uint64 {
 		return (binary.LittleEndian.Uint64(k[:]) ^ binary.LittleEndian.Uint64(k[8:])*3) * 0x9e3779b97f4a7c15
 	})
-	var keys [2048][16]byte
+}
+
+// messageKeys are as many as a consumer has in flight.
+func messageKeys() (keys [2048][16]byte) {
 	for i := range keys {
 		keys[i] = [16]byte{byte(i), byte(i >> 8), 7}
 	}
+	return keys
+}
+
+func BenchmarkSetInFlight(b *testing.B) {
+	s, keys := messageSet(), messageKeys()
 	b.ReportAllocs()
 	due := int64(0)
 	for b.Loop() {
@@ -169,6 +178,58 @@ func BenchmarkSetInFlight(b *testing.B) {
 		}
 		for i := range keys {
 			s.Remove(keys[i])
+		}
+	}
+}
+
+// BenchmarkSetTouch moves each of the messages in flight to the end.
+func BenchmarkSetTouch(b *testing.B) {
+	s, keys := messageSet(), messageKeys()
+	due := int64(0)
+	for i := range keys {
+		due++
+		s.Add(keys[i], due, nil)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range keys {
+			due++
+			s.Move(keys[i], due)
+		}
+	}
+}
+
+// A set and a heap whose lengths sway use the same memory again.
+func TestSteadyStateAllocatesNothing(t *testing.T) {
+	s, keys := messageSet(), messageKeys()
+	var h Heap[[2]uint64]
+	due := int64(0)
+	for name, f := range map[string]func(){
+		"set": func() {
+			for i := range keys {
+				due++
+				s.Add(keys[i], due, nil)
+			}
+			for i := range keys[:len(keys)/2] {
+				s.Move(keys[i], due+int64(i))
+				s.Remove(keys[i])
+			}
+			for s.Len() > 0 {
+				s.PopDue(math.MaxInt64)
+			}
+		},
+		"heap": func() {
+			for range 100 {
+				due++
+				h.Add(due, [2]uint64{})
+			}
+			for range 100 {
+				h.PopDue(math.MaxInt64)
+			}
+		},
+	} {
+		if n := testing.AllocsPerRun(100, f); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }

@@ -1,30 +1,44 @@
 // Package memqueue is the memory chan of a topic or channel: a bounded
-// first-in-first-out queue with the manners of a Go channel. Items go in and out
+// first-in-first-out queue with the manners of a Go channel. Messages go in and out
 // in batches, without blocking, and [Queue.Ready] is a Go channel to select on.
 //
-// A plain Go channel would do the same, but draining one costs a lock per item
+// A plain Go channel would do the same, but draining one costs a lock per message
 // and its slots are allocated for ever. Here a batch costs one lock, and memory
 // grows with what is queued and is given back when it is taken.
+//
+// An item of the queue is a run of messages that came together, so that a long
+// queue needs no memory of its own for each message; limits and lengths are in
+// messages.
 package memqueue
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
 
 const (
-	firstBlock = 16  // items of the first block of an empty queue
+	firstBlock = 4   // items of the first block of an empty queue
 	maxBlock   = 256 // items of a block of a long queue
 )
 
-// A Queue holds up to a limit of items. All methods may be called concurrently.
-// The zero Queue is not usable; call [New].
-type Queue[T any] struct {
+// A Run is a pointer to an item: one or more messages in a row.
+type Run[T any] interface {
+	*T
+	// Len returns how many messages it is, at least 1.
+	Len() int
+	// Cut removes and returns the first n messages; n is of (0,Len).
+	Cut(n int) T
+}
+
+// A Queue holds up to a limit of messages, in runs. All methods may be called
+// concurrently. The zero Queue is not usable; call [New].
+type Queue[T any, P Run[T]] struct {
 	limit  int
 	ready  chan struct{} // one token; see Ready
 	notify func()        // besides ready; may be nil
 
-	length atomic.Int64 // items queued; written under mu
+	length atomic.Int64 // messages queued; written under mu
 
 	mu    sync.Mutex // guards the blocks below
 	head  *block[T]  // items are taken here, from position taken on
@@ -39,33 +53,32 @@ type block[T any] struct {
 	next  *block[T]
 }
 
-// New returns an empty queue for at most limit items; with a limit of 0 nothing
+// New returns an empty queue for at most limit messages; with a limit of 0 nothing
 // fits.
-func New[T any](limit int) *Queue[T] {
-	return &Queue[T]{limit: limit, ready: make(chan struct{}, 1)}
+func New[T any, P Run[T]](limit int) *Queue[T, P] {
+	return &Queue[T, P]{limit: limit, ready: make(chan struct{}, 1)}
 }
 
 // Ready returns a Go channel that delivers when there may be something to take.
 //
 // It holds one token, which is a baton: whoever receives it must call Take, or
-// Wake if it cannot take after all. Take hands the baton on while items remain,
+// Wake if it cannot take after all. Take hands the baton on while messages remain,
 // so that every waiting consumer gets its turn and none sleeps beside a queue
-// with items. A token may also find the queue empty.
-func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
+// with messages. A token may also find the queue empty.
+func (q *Queue[T, P]) Ready() <-chan struct{} { return q.ready }
 
 // Notify makes q call f whenever it has put the token into Ready, for an owner that
 // chooses whom to wake. f is called without a lock, and may be called by several
-// goroutines at once. Notify must come before the first item.
-func (q *Queue[T]) Notify(f func()) { q.notify = f }
+// goroutines at once. Notify must come before the first message.
+func (q *Queue[T, P]) Notify(f func()) { q.notify = f }
 
-// Len returns how many items are queued. It never blocks.
-func (q *Queue[T]) Len() int { return int(q.length.Load()) }
+// Len returns how many messages are queued. It never blocks.
+func (q *Queue[T, P]) Len() int { return int(q.length.Load()) }
 
-// Put appends as many of items as fit and returns how many that were.
-func (q *Queue[T]) Put(items []T) int {
+// Put appends as many messages of items as fit and returns how many that were.
+func (q *Queue[T, P]) Put(items []T) int {
 	q.mu.Lock()
-	n := min(len(items), max(q.limit-q.Len(), 0))
-	q.appendLocked(items[:n])
+	n := q.appendLocked(items, q.limit-q.Len())
 	q.mu.Unlock()
 	if n > 0 {
 		q.signal()
@@ -73,103 +86,115 @@ func (q *Queue[T]) Put(items []T) int {
 	return n
 }
 
-// PutBeyond appends all items, past the limit if need be: for items that were
+// PutBeyond appends all items, past the limit if need be: for messages that were
 // accepted before and have no other place.
-func (q *Queue[T]) PutBeyond(items []T) {
+func (q *Queue[T, P]) PutBeyond(items []T) {
 	if len(items) == 0 {
 		return
 	}
 	q.mu.Lock()
-	q.appendLocked(items)
+	q.appendLocked(items, math.MaxInt)
 	q.mu.Unlock()
 	q.signal()
 }
 
-// Take moves the oldest items into the front of into, as many as there are and
-// fit, and returns how many that were.
-func (q *Queue[T]) Take(into []T) int {
+// Take moves up to most of the oldest messages into the front of into, as many as
+// there are and fit. It returns how many items of into that took, and how many
+// messages they are.
+func (q *Queue[T, P]) Take(into []T, most int) (items, messages int) {
 	q.mu.Lock()
-	n := 0
-	for n < len(into) && q.head != nil {
+	for items < len(into) && messages < most && q.anyLocked() {
 		from := q.head.items[q.taken:]
-		m := copy(into[n:], from)
-		clear(from[:m])
-		n += m
-		q.taken += m
-		if q.taken < len(q.head.items) || !q.dropHeadLocked() {
-			break
+		whole, n := fit[T, P](from[:min(len(from), len(into)-items)], most-messages)
+		copy(into[items:], from[:whole])
+		clear(from[:whole])
+		items, messages, q.taken = items+whole, messages+n, q.taken+whole
+		if messages < most && whole < len(from) && items < len(into) {
+			into[items] = P(&from[whole]).Cut(most - messages)
+			items, messages = items+1, most
 		}
 	}
-	left := q.length.Add(-int64(n))
+	q.anyLocked() // leaves a used-up block
+	left := q.length.Add(-int64(messages))
 	q.mu.Unlock()
 	if left > 0 {
 		q.signal()
 	}
-	return n
+	return items, messages
 }
 
 // TakeBeyond removes and returns, in order, what was put beyond the limit and is
-// still beyond it: the newest items.
-func (q *Queue[T]) TakeBeyond() []T {
+// still beyond it: the newest messages, and how many they are.
+func (q *Queue[T, P]) TakeBeyond() (items []T, messages int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	excess := q.Len() - q.limit
-	if excess <= 0 {
-		return nil
+	messages = q.Len() - q.limit
+	if messages <= 0 {
+		return nil, 0
 	}
-	items := make([]T, 0, excess)
-	end := q.taken + q.limit // of what stays, counted from the begin of the first block
+	stay := q.limit // messages that do, of those not looked at
+	from := q.taken
 	var last *block[T]
 	for b := q.head; b != nil; b = b.next {
-		keep := min(end, len(b.items))
-		end -= keep
+		keep := from // items of b
+		for ; keep < len(b.items) && stay > 0; keep++ {
+			item := P(&b.items[keep])
+			n := item.Len()
+			if n > stay {
+				stays := item.Cut(stay)
+				items = append(items, *item)
+				*item, n = stays, stay
+			}
+			stay -= n
+		}
 		items = append(items, b.items[keep:]...)
 		clear(b.items[keep:])
 		b.items = b.items[:keep]
 		if last == nil || keep > 0 {
 			last = b
 		}
+		from = 0
 	}
 	last.next = nil
 	q.tail = last
-	q.length.Add(-int64(excess))
-	return items
+	q.length.Add(-int64(messages))
+	return items, messages
 }
 
-// CountWhile returns how many items, from the oldest on and at most limit, ok
-// holds for. Others may take them meanwhile.
-func (q *Queue[T]) CountWhile(limit int, ok func(T) bool) (n int) {
+// CountWhile returns how many messages, from the oldest on and at most limit, are
+// in items that ok holds for. Others may take them meanwhile.
+func (q *Queue[T, P]) CountWhile(limit int, ok func(P) bool) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	taken := q.taken
 	for b := q.head; b != nil; b = b.next {
-		for _, item := range b.items[taken:] {
-			if n == limit || !ok(item) {
-				return n
+		for i := taken; i < len(b.items); i++ {
+			if n >= limit || !ok(P(&b.items[i])) {
+				return min(n, limit)
 			}
-			n++
+			n += P(&b.items[i]).Len()
 		}
 		taken = 0
 	}
-	return n
+	return min(n, limit)
 }
 
 // Wake passes the baton on: call it after receiving from Ready and not taking.
-func (q *Queue[T]) Wake() {
+func (q *Queue[T, P]) Wake() {
 	if q.Len() > 0 {
 		q.signal()
 	}
 }
 
-// Clear drops all items and returns how many there were.
-func (q *Queue[T]) Clear() int {
+// Clear drops all messages and returns how many there were.
+func (q *Queue[T, P]) Clear() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.head, q.tail, q.spare, q.taken = nil, nil, nil, 0
 	return int(q.length.Swap(0))
 }
 
-func (q *Queue[T]) signal() {
+func (q *Queue[T, P]) signal() {
 	select {
 	case q.ready <- struct{}{}:
 	default: // the token is there already
@@ -179,8 +204,36 @@ func (q *Queue[T]) signal() {
 	}
 }
 
-func (q *Queue[T]) appendLocked(items []T) {
-	q.length.Add(int64(len(items)))
+// fit returns how many whole items, from the first on, have at most that many
+// messages, and how many they have.
+func fit[T any, P Run[T]](items []T, most int) (whole, messages int) {
+	for whole < len(items) {
+		n := P(&items[whole]).Len()
+		if n > most-messages {
+			break
+		}
+		messages += n
+		whole++
+	}
+	return whole, messages
+}
+
+// appendLocked appends up to most messages of items and returns how many.
+func (q *Queue[T, P]) appendLocked(items []T, most int) int {
+	whole, n := fit[T, P](items, most)
+	q.linkLocked(items[:whole])
+	if whole < len(items) && n < most {
+		last := items[whole]
+		first := P(&last).Cut(most - n)
+		q.linkLocked([]T{first})
+		n = most
+	}
+	q.length.Add(int64(n))
+	return n
+}
+
+// linkLocked appends items.
+func (q *Queue[T, P]) linkLocked(items []T) {
 	for len(items) > 0 {
 		if q.tail == nil || len(q.tail.items) == cap(q.tail.items) {
 			q.growLocked()
@@ -193,7 +246,7 @@ func (q *Queue[T]) appendLocked(items []T) {
 }
 
 // growLocked adds a block at the tail, twice the size of the last one.
-func (q *Queue[T]) growLocked() {
+func (q *Queue[T, P]) growLocked() {
 	size := firstBlock
 	if q.tail != nil {
 		size = min(2*cap(q.tail.items), maxBlock)
@@ -212,10 +265,13 @@ func (q *Queue[T]) growLocked() {
 	q.tail = b
 }
 
-// dropHeadLocked leaves the used-up first block and reports whether there is
-// another. The last block stays for the next put.
-func (q *Queue[T]) dropHeadLocked() bool {
+// anyLocked leaves a used-up first block and reports whether something is queued.
+// The last block stays for the next put.
+func (q *Queue[T, P]) anyLocked() bool {
 	b := q.head
+	if b == nil || q.taken < len(b.items) {
+		return b != nil
+	}
 	q.taken = 0
 	b.items = b.items[:0]
 	if b.next == nil {

@@ -8,23 +8,64 @@ import (
 	"testing/synctest"
 )
 
+// A span is the messages numbered from first on.
+type span struct{ first, n int }
+
+func (s *span) Len() int { return s.n }
+
+func (s *span) Cut(n int) span {
+	first := span{s.first, n}
+	s.first, s.n = s.first+n, s.n-n
+	return first
+}
+
+// spans returns the n messages from first on as items of random lengths up to
+// longest.
+func spans(r *rand.Rand, first, n, longest int) (items []span) {
+	for n > 0 {
+		l := min(1+r.IntN(longest), n)
+		items = append(items, span{first, l})
+		first, n = first+l, n-l
+	}
+	return items
+}
+
+// numbers returns the messages of items.
+func numbers(items []span) (list []int) {
+	for _, s := range items {
+		for i := range s.n {
+			list = append(list, s.first+i)
+		}
+	}
+	return list
+}
+
+// take takes up to most messages into up to room items, and checks what Take says
+// of them.
+func take(t *testing.T, q *Queue[span, *span], room, most int) []int {
+	t.Helper()
+	into := make([]span, room)
+	items, messages := q.Take(into, most)
+	list := numbers(into[:items])
+	if len(list) != messages || messages > most {
+		t.Errorf("took %d messages of at most %d, said %d", len(list), most, messages)
+	}
+	return list
+}
+
 func TestOrderAndLimit(t *testing.T) {
-	q := New[int](1000)
+	q := New[span](1000)
 	next, want := 0, 0
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
-		in := make([]int, r.IntN(40))
-		for i := range in {
-			in[i] = next + i
-		}
+		in := spans(r, next, r.IntN(40), 9)
 		room := 1000 - (next - want)
 		n := q.Put(in)
-		if n != min(len(in), room) {
-			t.Fatalf("put %d of %d with room for %d", n, len(in), room)
+		if n != min(len(numbers(in)), room) {
+			t.Fatalf("put %d of %d with room for %d", n, in, room)
 		}
 		next += n
-		out := make([]int, r.IntN(40))
-		for _, got := range out[:q.Take(out)] {
+		for _, got := range take(t, q, r.IntN(20), r.IntN(40)) {
 			if got != want {
 				t.Fatalf("took %d, want %d", got, want)
 			}
@@ -37,20 +78,20 @@ func TestOrderAndLimit(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	q := New[int](0)
-	if n := q.Put([]int{1}); n != 0 || q.Len() != 0 {
-		t.Errorf("a queue of limit 0 took %d items", n)
+	q := New[span](0)
+	if n := q.Put([]span{{1, 1}}); n != 0 || q.Len() != 0 {
+		t.Errorf("a queue of limit 0 took %d messages", n)
 	}
 	select {
 	case <-q.Ready():
 		t.Error("ready with nothing queued")
 	default:
 	}
-	q.PutBeyond([]int{1, 2, 3})
+	q.PutBeyond([]span{{1, 2}, {3, 1}})
 	if q.Len() != 3 {
 		t.Errorf("Len() = %d after PutBeyond of 3", q.Len())
 	}
-	if n := q.Clear(); n != 3 || q.Len() != 0 || q.Take(make([]int, 1)) != 0 {
+	if n := q.Clear(); n != 3 || q.Len() != 0 || len(take(t, q, 1, 1)) != 0 {
 		t.Errorf("Clear() = %d, %d left", n, q.Len())
 	}
 }
@@ -61,30 +102,28 @@ func TestTakeBeyond(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for _, limit := range []int{0, 1, 300, 1000} {
-		q := New[int](limit)
+		q := New[span](limit)
 		var model []int
 		next := 0
 		for range 2000 {
 			switch r.IntN(4) {
 			case 0, 1:
-				in := make([]int, r.IntN(200))
-				for i := range in {
-					in[i] = next
-					next++
-				}
+				in := spans(r, next, r.IntN(200), 1+r.IntN(20))
 				q.PutBeyond(in)
-				model = append(model, in...)
+				model = append(model, numbers(in)...)
+				next += len(numbers(in))
 			case 2:
-				out := make([]int, r.IntN(300))
-				n := q.Take(out)
-				if !slices.Equal(out[:n], model[:min(len(out), len(model))]) {
-					t.Fatalf("took %d, want %d", out[:n], model[:min(len(out), len(model))])
+				most := r.IntN(300)
+				out := take(t, q, most, most)
+				if !slices.Equal(out, model[:min(most, len(model))]) {
+					t.Fatalf("took %d, want %d", out, model[:min(most, len(model))])
 				}
-				model = model[n:]
+				model = model[len(out):]
 			case 3:
 				stays := min(len(model), limit)
-				if got := q.TakeBeyond(); !slices.Equal(got, model[stays:]) {
-					t.Fatalf("beyond %d: %d, want %d", limit, got, model[stays:])
+				items, n := q.TakeBeyond()
+				if got := numbers(items); !slices.Equal(got, model[stays:]) || n != len(got) {
+					t.Fatalf("beyond %d: %d, %d messages, want %d", limit, got, n, model[stays:])
 				}
 				model = model[:stays]
 			}
@@ -92,17 +131,18 @@ func TestTakeBeyond(t *testing.T) {
 				t.Fatalf("Len() = %d, want %d", q.Len(), len(model))
 			}
 			bound := next - r.IntN(1000)
-			n := q.CountWhile(300, func(v int) bool { return v < bound })
+			n := q.CountWhile(300, func(s *span) bool { return s.first < bound })
 			within, _ := slices.BinarySearch(model, bound)
-			if want := min(within, 300, len(model)); n != want {
-				t.Fatalf("CountWhile = %d, want %d", n, want)
+			// Those of one item count as its first does.
+			if least, most := min(within, 300), min(within+20, 300, len(model)); n < least || n > most {
+				t.Fatalf("CountWhile = %d, want %d to %d", n, least, most)
 			}
 		}
 	}
 }
 
 func TestNotify(t *testing.T) {
-	q := New[int](3)
+	q := New[span](3)
 	told := 0
 	q.Notify(func() { told++ })
 	for _, step := range []struct {
@@ -111,12 +151,12 @@ func TestNotify(t *testing.T) {
 		want int
 	}{
 		{"Wake of an empty queue", q.Wake, 0},
-		{"Put", func() { q.Put([]int{1, 2, 3}) }, 1},
-		{"Put that does not fit", func() { q.Put([]int{4}) }, 1},
-		{"PutBeyond", func() { q.PutBeyond([]int{4}) }, 2},
+		{"Put", func() { q.Put([]span{{1, 1}, {2, 2}}) }, 1},
+		{"Put that does not fit", func() { q.Put([]span{{4, 1}}) }, 1},
+		{"PutBeyond", func() { q.PutBeyond([]span{{4, 1}}) }, 2},
 		{"Wake", q.Wake, 3},
-		{"Take that leaves something", func() { q.Take(make([]int, 3)) }, 4},
-		{"Take of the last", func() { q.Take(make([]int, 3)) }, 4},
+		{"Take that leaves something", func() { q.Take(make([]span, 3), 2) }, 4},
+		{"Take of the last", func() { q.Take(make([]span, 3), 3) }, 4},
 	} {
 		if step.do(); told != step.want {
 			t.Errorf("%s: told %d times, want %d", step.name, told, step.want)
@@ -129,27 +169,25 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// Producers and consumers that come and go: every item arrives once, and no
-// consumer sleeps beside a queue with items. In the bubble a lost wake-up is a
+// Producers and consumers that come and go: every message arrives once, and no
+// consumer sleeps beside a queue with messages. In the bubble a lost wake-up is a
 // deadlock, which fails the test.
 func TestNoItemAndNoWakeUpIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const producers, perProducer, consumers = 4, 5000, 5
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
-		q := New[int](64)
+		q := New[span](64)
 		var made, done sync.WaitGroup
 		for p := range producers {
 			made.Go(func() {
 				r := rand.New(rand.NewPCG(seed, uint64(p)))
 				for i := 0; i < perProducer; {
-					batch := make([]int, min(1+r.IntN(20), perProducer-i))
-					for j := range batch {
-						batch[j] = p*perProducer + i + j
-					}
+					n := min(1+r.IntN(20), perProducer-i)
+					batch := spans(r, p*perProducer+i, n, 8)
 					if r.IntN(8) == 0 {
 						q.PutBeyond(batch)
-						i += len(batch)
+						i += n
 						continue
 					}
 					i += q.Put(batch)
@@ -162,7 +200,6 @@ func TestNoItemAndNoWakeUpIsLost(t *testing.T) {
 		for c := range consumers {
 			done.Go(func() {
 				r := rand.New(rand.NewPCG(seed, uint64(100+c)))
-				buf := make([]int, 32)
 				for {
 					select {
 					case <-q.Ready():
@@ -173,9 +210,9 @@ func TestNoItemAndNoWakeUpIsLost(t *testing.T) {
 						q.Wake()
 						continue
 					}
-					n := q.Take(buf[:1+r.IntN(len(buf))])
+					list := take(t, q, 1+r.IntN(20), 1+r.IntN(32))
 					mu.Lock()
-					for _, v := range buf[:n] {
+					for _, v := range list {
 						seen[v]++
 					}
 					mu.Unlock()
@@ -185,41 +222,68 @@ func TestNoItemAndNoWakeUpIsLost(t *testing.T) {
 		made.Wait()
 		synctest.Wait() // consumers sleep: only an empty queue may let them
 		if q.Len() != 0 {
-			t.Errorf("consumers sleep beside %d items", q.Len())
+			t.Errorf("consumers sleep beside %d messages", q.Len())
 		}
 		close(stop)
 		done.Wait()
 		if len(seen) != producers*perProducer {
-			t.Errorf("saw %d items, want %d", len(seen), producers*perProducer)
+			t.Errorf("saw %d messages, want %d", len(seen), producers*perProducer)
 		}
 		for v, n := range seen {
 			if n != 1 {
-				t.Errorf("item %d came %d times", v, n)
+				t.Errorf("message %d came %d times", v, n)
 			}
 		}
 	})
 }
 
 func TestMemoryIsGivenBack(t *testing.T) {
-	q := New[[64]byte](1 << 20)
-	batch := make([][64]byte, 1000)
+	q := New[span](1 << 20)
+	batch := spans(rand.New(rand.NewPCG(1, 2)), 0, 1000, 1)
 	for range 100 {
 		q.Put(batch)
 	}
-	for q.Take(batch) > 0 {
+	for len(take(t, q, 1000, 1000)) > 0 {
 	}
 	if q.head != q.tail || q.spare != nil || cap(q.head.items) > maxBlock {
 		t.Errorf("a drained queue keeps more than one block")
 	}
 }
 
+// A queued is as large as what topics queue.
+type queued struct {
+	batch     *int
+	at, delay uint32
+	n         int
+}
+
+func (q *queued) Len() int { return q.n }
+
+func (q *queued) Cut(n int) queued {
+	first := *q
+	first.n, q.n = n, q.n-n
+	return first
+}
+
 // Batches through a long queue must not allocate once blocks are in rotation.
+func TestNoAllocation(t *testing.T) {
+	q := New[queued](1 << 20)
+	in, out := slices.Repeat([]queued{{new(int), 1, 1, 3}}, 100), make([]queued, 300)
+	q.Put(in)
+	if n := testing.AllocsPerRun(1000, func() {
+		q.Put(in)
+		q.Take(out, 300)
+	}); n > 0 {
+		t.Errorf("%g allocations to put 300 messages and take them", n)
+	}
+}
+
 func BenchmarkPutTake(b *testing.B) {
-	q := New[[2]*int](1 << 20) // as large as what topics queue
-	in, out := make([][2]*int, 100), make([][2]*int, 100)
+	q := New[queued](1 << 20)
+	in, out := slices.Repeat([]queued{{new(int), 1, 1, 1}}, 100), make([]queued, 100)
 	b.ReportAllocs()
 	for b.Loop() {
 		q.Put(in)
-		q.Take(out)
+		q.Take(out, 100)
 	}
 }

@@ -40,6 +40,13 @@ func Main(m *testing.M, name string, main func()) {
 }
 
 func run(m *testing.M, programs map[string]func()) int {
+	// A program with the race detector ends a second late, for reports that others of
+	// its threads may be writing.
+	err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=50")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	self, err := os.Executable()
 	if err == nil {
 		binDir, err = os.MkdirTemp("", "tooltest")
@@ -231,12 +238,12 @@ func WaitFor(t testing.TB, check func() error) {
 	}
 }
 
-// path returns where a program is.
-func path(name string) string { return filepath.Join(binDir, name) }
+// Path returns where a program is that Main has put there.
+func Path(name string) string { return filepath.Join(binDir, name) }
 
 // command returns a command that is killed when the test ends.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(t.Context(), path(name), args...)
+	return exec.CommandContext(t.Context(), Path(name), args...)
 }
 
 // Numbered returns the messages "<prefix>-00000" to n-1.
