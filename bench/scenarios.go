@@ -67,7 +67,7 @@ var scenarios = []entry{
 	{"connections", "consumers that have nothing to do",
 		"bench_connections --connections=2000", nil, nil},
 	{"topics", "topics with a channel and a message",
-		"bench_topics --topics=1000", nil, nil},
+		"bench_topics --topics=3000", nil, nil},
 	{"deferred", "messages that are not due",
 		"bench_deferred --messages=200000", inMemory, nil},
 }

@@ -230,6 +230,9 @@ func TestStart(t *testing.T) {
 	if cost.Measured && (cost.CPU <= 0 || cost.CPU > 100*cost.Wall || cost.Memory < 1<<20 || cost.Peak < cost.Memory) {
 		t.Errorf("%+v", cost)
 	}
+	if err := n.Settle(t.Context()); err != nil {
+		t.Error(err)
+	}
 	stop, start, err := n.Restart()
 	if err != nil || stop <= 0 || start <= 0 {
 		t.Errorf("%v, %v, %v", stop, start, err)

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -25,6 +26,33 @@ func (n *NSQD) Usage() (Usage, error) {
 		return Usage{}, n.explain(fmt.Errorf("measure process %d: %w", n.PID, err))
 	}
 	return u, nil
+}
+
+// What Settle takes for rest: so little CPU time in each of two spans in a row.
+const (
+	restSpan = 50 * time.Millisecond
+	restCPU  = 500 * time.Microsecond
+)
+
+// Settle waits until nsqd's process does hardly anything, for two seconds at most: a
+// garbage collection, say, that was begun by what came before is not part of what is
+// measured next. It returns at once if the process is not measured.
+func (n *NSQD) Settle(ctx context.Context) error {
+	last, err := n.Usage()
+	for quiet, i := 0, 0; err == nil && last.Measured && quiet < 2 && i < 40; i++ {
+		select {
+		case <-time.After(restSpan):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		var now Usage
+		now, err = n.Usage()
+		if quiet++; now.CPU-last.CPU > restCPU {
+			quiet = 0
+		}
+		last = now
+	}
+	return err
 }
 
 // A Cost is what something took.

@@ -51,6 +51,9 @@ func (r *Reader) Run(ctx context.Context, n *load.NSQD) (Figures, error) {
 			return nil, err
 		}
 	}
+	if err := n.Settle(ctx); err != nil {
+		return nil, err
+	}
 	cost, err := n.Measure(func() error { return consume(cancel, consumers, r.RDY, r.Messages) })
 	if err != nil {
 		return nil, err

@@ -94,6 +94,9 @@ func (f *Figures) addIdle(ctx context.Context, n *load.NSQD) error {
 	if n.PID == 0 {
 		return nil
 	}
+	if err := n.Settle(ctx); err != nil {
+		return err
+	}
 	cost, err := n.Measure(func() error {
 		select {
 		case <-time.After(idle):
