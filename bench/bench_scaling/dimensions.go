@@ -13,6 +13,7 @@ type dimension struct {
 	steps []step
 	rule  rule
 	flags []string // of nsqd
+	limit bool     // the null server can do this
 }
 
 // A step is one load.
@@ -67,7 +68,7 @@ var dimensions = []dimension{
 
 // grow makes a dimension of loads that set has changed.
 func grow(name, about string, r rule, sizes []int, set func(n int, c *scenario.Channels)) dimension {
-	d := dimension{name: name, about: about, rule: r, flags: ample}
+	d := dimension{name: name, about: about, rule: r, flags: ample, limit: true}
 	for _, n := range sizes {
 		c := usual()
 		set(n, c)
@@ -110,6 +111,6 @@ func clientLayers(names ...string) dimension {
 
 // onDisk makes nsqd keep nothing in memory.
 func onDisk(d dimension) dimension {
-	d.flags = []string{"--mem-queue-size=0"}
+	d.flags, d.limit = []string{"--mem-queue-size=0"}, false
 	return d
 }

@@ -2,7 +2,7 @@
 // more of something: topics, channels, producers, consumers, bytes, messages in flight,
 // CPUs.
 //
-//	bench_scaling [-nsqd build/nsqd] [-run regexp] [-n 5] ...
+//	bench_scaling [-nsqd build/nsqd] [-null build/bench/null] [-run regexp] [-n 5] ...
 //
 //	dimensions.go  what there is more of, step by step
 //	measure.go     all steps of a dimension in turns, some rounds
@@ -23,6 +23,7 @@ import (
 // options are the flags.
 type options struct {
 	NSQD    string        `flag:"nsqd" value:"path" usage:"the nsqd to measure"`
+	Null    string        `flag:"null" value:"path" usage:"the null server, which says what the machine can do; empty for none"`
 	Run     string        `flag:"run" value:"regexp" usage:"dimensions to measure, by name"`
 	Rounds  int           `flag:"n" usage:"rounds; medians are told"`
 	Scale   float64       `flag:"scale" usage:"how many messages there are, as a multiple of what is usual"`
@@ -34,12 +35,13 @@ type options struct {
 func main() { os.Exit(command().Main()) }
 
 func command() tool.Command {
-	o := &options{NSQD: "build/nsqd", Run: ".", Rounds: 5, Scale: 1, Timeout: time.Minute}
+	o := &options{NSQD: "build/nsqd", Null: "build/bench/null", Run: ".", Rounds: 5, Scale: 1, Timeout: time.Minute}
 	return tool.Command{
 		Name: "bench_scaling",
 		Summary: "Measures what a message costs nsqd with more and more topics, channels, producers,\n" +
 			"consumers, bytes, messages in flight and CPUs, and marks where it costs more than\n" +
-			"1.3 times as much though there is only ten times as much of them.",
+			"1.3 times as much though there is only ten times as much of them. Where the null\n" +
+			"server's cost grows like that, sockets are what it takes.",
 		Examples: `  bench_scaling
   bench_scaling --nsqd=/usr/local/bin/nsqd --run='^topics$|consumers' --n=9`,
 		Options: o,

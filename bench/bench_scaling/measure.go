@@ -13,11 +13,16 @@ import (
 	"github.com/nsq-suite/nsq/internal/tool"
 )
 
-// A result is what a step has measured, in all rounds.
+// A result is what a step has measured.
 type result struct {
 	step
+	nsqd, limit series
+}
+
+// A series is what was measured in all rounds, of nsqd or the null server.
+type series struct {
 	rates []float64 // messages delivered per second
-	cpu   []float64 // µs of nsqd for each; empty where that is not measured
+	cpu   []float64 // µs of the server for each; empty where that is not measured
 }
 
 // measure runs all steps of a dimension, round by round: what else the machine does
@@ -40,19 +45,29 @@ func (o *options) measure(ctx context.Context, env *tool.Env, d dimension) ([]*r
 			if env.ShowProgress {
 				env.Screen.Show(fmt.Sprintf("%s %s, round %d of %d", d.name, r.name, round+1, o.Rounds))
 			}
-			if err := o.runOnce(ctx, r, slices.Concat(d.flags, certFlags)); err != nil {
+			start := func(ctx context.Context) (*load.NSQD, error) {
+				return load.Start(ctx, o.NSQD, "", slices.Concat(d.flags, certFlags)...)
+			}
+			if err := o.runOnce(ctx, r, &r.nsqd, start); err != nil {
 				return nil, fmt.Errorf("%s: %w", r.name, err)
+			}
+			if o.Null == "" || !d.limit {
+				continue
+			}
+			start = func(ctx context.Context) (*load.NSQD, error) { return load.StartNull(ctx, o.Null) }
+			if err := o.runOnce(ctx, r, &r.limit, start); err != nil {
+				return nil, fmt.Errorf("%s, null server: %w", r.name, err)
 			}
 		}
 	}
 	return results, nil
 }
 
-// runOnce starts an nsqd for one step.
-func (o *options) runOnce(ctx context.Context, r *result, flags []string) (err error) {
+// runOnce runs one step on a server that start starts for it.
+func (o *options) runOnce(ctx context.Context, r *result, into *series, start func(context.Context) (*load.NSQD, error)) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done after %v (--timeout)", o.Timeout))
 	defer cancel()
-	n, err := start(ctx, o.NSQD, r.procs, flags)
+	n, err := withProcs(r.procs, func() (*load.NSQD, error) { return start(ctx) })
 	if err != nil {
 		return err
 	}
@@ -64,31 +79,32 @@ func (o *options) runOnce(ctx context.Context, r *result, flags []string) (err e
 	for _, f := range figures {
 		switch f.Kind {
 		case scenario.Rate:
-			r.rates = append(r.rates, f.Value)
+			into.rates = append(into.rates, f.Value)
 		case scenario.CPU:
-			r.cpu = append(r.cpu, f.Value)
+			into.cpu = append(into.cpu, f.Value)
 		}
 	}
 	return nil
 }
 
-// start starts nsqd with so many CPUs; 0 for its own choice.
-func start(ctx context.Context, path string, procs int, flags []string) (n *load.NSQD, err error) {
-	if procs > 0 {
-		const name = "GOMAXPROCS" // which the process inherits; ours has begun with another
-		former, found := os.LookupEnv(name)
-		if err := os.Setenv(name, strconv.Itoa(procs)); err != nil {
-			return nil, err
-		}
-		defer func() {
-			if found {
-				err = errors.Join(err, os.Setenv(name, former))
-			} else {
-				err = errors.Join(err, os.Unsetenv(name))
-			}
-		}()
+// withProcs lets start start a server that may use so many CPUs; 0 for its own choice.
+func withProcs(procs int, start func() (*load.NSQD, error)) (n *load.NSQD, err error) {
+	if procs == 0 {
+		return start()
 	}
-	return load.Start(ctx, path, "", flags...)
+	const name = "GOMAXPROCS" // which the server inherits; we have begun with another
+	former, found := os.LookupEnv(name)
+	if err := os.Setenv(name, strconv.Itoa(procs)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if found {
+			err = errors.Join(err, os.Setenv(name, former))
+		} else {
+			err = errors.Join(err, os.Unsetenv(name))
+		}
+	}()
+	return start()
 }
 
 // median is the value in the middle, or the mean of the two there; 0 for none.
