@@ -43,9 +43,19 @@ func (m Messages) command(n int) []byte {
 // Publish publishes n messages, with at most window commands that nsqd has not
 // answered, and returns when it has answered all.
 func (c *Conn) Publish(m Messages, n, window int) error {
+	return c.PublishInTurn([]string{m.Topic}, m, n, window)
+}
+
+// PublishInTurn does what Publish does with one topic for several: each command is for
+// the next of topics, m.Topic is not used.
+func (c *Conn) PublishInTurn(topics []string, m Messages, n, window int) error {
 	c.speedUp()
 	perCommand := max(m.Batch, 1)
-	command, commands := m.command(perCommand), n/perCommand
+	commands := make([][]byte, len(topics))
+	for i, topic := range topics {
+		m.Topic = topic
+		commands[i] = m.command(perCommand)
+	}
 	if rest := n % perCommand; rest > 0 {
 		if err := c.send(m.command(rest)); err != nil {
 			return err
@@ -54,9 +64,15 @@ func (c *Conn) Publish(m Messages, n, window int) error {
 			return err
 		}
 	}
-	for sent, answered := 0, 0; answered < commands; {
-		for ; sent < commands && sent-answered < window; sent++ {
-			if err := c.send(command); err != nil {
+	return c.pipeline(n/perCommand, window, func(i int) []byte { return commands[i%len(commands)] })
+}
+
+// pipeline sends n commands and reads their answers, of which at most window are
+// missing at a time.
+func (c *Conn) pipeline(n, window int, command func(i int) []byte) error {
+	for sent, answered := 0, 0; answered < n; {
+		for ; sent < n && sent-answered < window; sent++ {
+			if err := c.send(command(sent)); err != nil {
 				return err
 			}
 		}
