@@ -182,13 +182,13 @@ const decodeSlab = 16
 // takeDisk takes up to a fair share of what is on disk. A record that is no
 // message is skipped: the backend has reported what it found damaged, so this is
 // one that another program wrote. A deferred message that is not due is passed
-// over, too.
-func (q *queue) takeDisk(into []entry, records [][]byte) int {
+// over, too. least is that of share.
+func (q *queue) takeDisk(into []entry, records [][]byte, least int) int {
 	d := q.disk.Load()
 	if d == nil {
 		return 0
 	}
-	records, first, err := (*d).Take(records[:0], q.share((*d).Depth(), len(into)))
+	records, first, err := (*d).Take(records[:0], q.share((*d).Depth(), least, len(into)))
 	if err != nil {
 		q.log.Error("read queue", "queue", q.name, "err", err)
 	}

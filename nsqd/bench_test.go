@@ -287,12 +287,16 @@ func TestInputAndOutputAllocateNothing(t *testing.T) {
 	})
 }
 
-// BenchmarkReserveIDs is several publishers with runs of one message.
-func BenchmarkReserveIDs(b *testing.B) {
+// BenchmarkIDs stamps batches of one message on several goroutines, and renders their
+// IDs.
+func BenchmarkIDs(b *testing.B) {
 	ids := newIDSource(1, wallClock)
+	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
+		var one batch
 		for pb.Next() {
-			ids.reserve(1, ids.now())
+			ids.stamp(&one, 1)
+			renderID(one.number, one.node)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package nsqd
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -358,6 +359,40 @@ func TestConsumersShare(t *testing.T) {
 		}
 		b.balance("t", "ch", 0)
 	})
+}
+
+// How few messages at a time consumers get who share a batch depends on what they have
+// asked for: many of them, with little RDY each, get their share at once; of those with
+// room for thousands only some are written to, and the others have the next batches.
+func TestConsumersShareByRoom(t *testing.T) {
+	const consumers, messages = 64, 128
+	for rdy, want := range map[int]struct{ least, most int }{
+		100:  {consumers / 2, consumers},
+		2500: {2, messages/9 + 1}, // 9 is a 256th of the room
+	} {
+		for _, inMemory := range []int64{10_000, 0} {
+			synctest.Test(t, func(t *testing.T) {
+				b := startBubble(t, func(o *Options) { o.MemQueueSize = inMemory })
+				for range consumers {
+					b.connect().Sub("t", "ch").Rdy(rdy)
+				}
+				synctest.Wait()
+				b.connect().Mpub("t", slices.Repeat([]string{"a"}, messages)...)
+				synctest.Wait()
+				got, taking := int64(0), 0
+				for _, con := range b.channel("t", "ch").consumerList() {
+					if n := con.inFlight.Len(); n > 0 {
+						got += n
+						taking++
+					}
+				}
+				if got != messages || taking < want.least || taking > want.most {
+					t.Errorf("RDY %d, %d in memory: %d messages went to %d consumers", rdy, inMemory, got, taking)
+				}
+				b.balance("t", "ch", 0)
+			})
+		}
+	}
 }
 
 func TestChannelEmpty(t *testing.T) {

@@ -359,7 +359,7 @@ func (p *pump) deliverMemory() error {
 	if nearest := s.channel.nearest; nearest != nil {
 		n = nearest.take(s, entries)
 	} else {
-		n = s.channel.queue.takeMemory(entries)
+		n = s.channel.queue.takeMemory(entries, s.least())
 	}
 	s.channel.fromMemory[s.place].Add(uint64(n))
 	s.fromMemory.Add(uint64(n))
@@ -373,7 +373,7 @@ func (p *pump) deliverDisk() error {
 		return nil
 	}
 	scratch := p.borrow()
-	n = p.sub.channel.queue.takeDisk(scratch.entries[:n], scratch.records[:0])
+	n = p.sub.channel.queue.takeDisk(scratch.entries[:n], scratch.records[:0], p.sub.least())
 	return p.send(scratch.entries[:n])
 }
 

@@ -205,7 +205,7 @@ func (q *queue) takeOldest(into []entry, records [][]byte) (entries int) {
 	if entries, _ = q.memory.Take(into, older); entries > 0 {
 		return entries
 	}
-	if entries = q.takeDisk(into, records); entries > 0 {
+	if entries = q.takeDisk(into, records, 1); entries > 0 {
 		return entries
 	}
 	entries, _ = q.memory.Take(into, len(into))
@@ -213,21 +213,22 @@ func (q *queue) takeOldest(into []entry, records [][]byte) (entries int) {
 }
 
 // takeMemory takes up to a fair share of what is in memory, each message as an entry
-// of its own, and returns how many.
-func (q *queue) takeMemory(into []entry) int {
-	entries, n := q.memory.Take(into, q.share(int64(q.memory.Len()), len(into)))
+// of its own, and returns how many. least is that of share.
+func (q *queue) takeMemory(into []entry, least int) int {
+	entries, n := q.memory.Take(into, q.share(int64(q.memory.Len()), least, len(into)))
 	expand(into[:n], entries)
 	return n
 }
 
 // share is how many of depth entries a consumer may take at once, so that those
-// who wait for the same queue get some as well; always from 1 to limit.
-func (q *queue) share(depth int64, limit int) int {
+// who wait for the same queue get some as well. It is not below least, which is at
+// least 1, nor above limit.
+func (q *queue) share(depth int64, least, limit int) int {
 	others := int64(max(q.sleepers.count.Load(), 0))
 	if others == 0 {
 		return limit
 	}
-	return int(min(max(depth/(others+1), 1), int64(limit)))
+	return min(max(int(depth/(others+1)), least), limit)
 }
 
 // depth is how many messages wait, in memory and on disk.

@@ -166,7 +166,7 @@ func (p *preference) offer() {
 // take is takeMemory for a consumer, which gets none of what nearer ones claim.
 func (p *preference) take(c *consumer, into []entry) int {
 	if c.rank == 0 {
-		return p.queue.takeMemory(into)
+		return p.queue.takeMemory(into, c.least())
 	}
 	now := p.keeper.clock.now()
 	p.mu.Lock()
@@ -175,7 +175,7 @@ func (p *preference) take(c *consumer, into []entry) int {
 	p.mu.Unlock()
 	taken := 0
 	if n > 0 {
-		taken = p.queue.takeMemory(into[:n])
+		taken = p.queue.takeMemory(into[:n], c.least())
 		p.mu.Lock()
 		p.reserved -= n
 		p.mu.Unlock()

@@ -60,6 +60,10 @@ func (n *NSQD) Dial(ctx context.Context, identify Identify) (*Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("identify: %w", err)
 	}
+	if err := c.addLayer(identify); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("identify: %w", err)
+	}
 	return c, nil
 }
 

@@ -28,10 +28,13 @@ func (t *Topics) Check() error { return atLeast(setting{"topics", t.Number, 1}) 
 func (t *Topics) Scale(factor float64) { t.Number = scaled(t.Number, factor) }
 
 // Topics implements [Scenario].
-func (t *Topics) Topics() []string {
-	list := make([]string, t.Number)
+func (t *Topics) Topics() []string { return numbered(t.Topic, t.Number) }
+
+// numbered returns n names with this beginning.
+func numbered(name string, n int) []string {
+	list := make([]string, n)
 	for i := range list {
-		list[i] = fmt.Sprintf("%s_%d", t.Topic, i)
+		list[i] = fmt.Sprintf("%s_%d", name, i)
 	}
 	return list
 }
