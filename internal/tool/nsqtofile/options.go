@@ -145,7 +145,7 @@ func (o *Options) Check() error {
 		return errors.New("--lookupd-http-address must be specified when no --topic specified")
 	case o.SyncInterval <= 0:
 		return errors.New("--sync-interval should be positive")
-	case o.TopicRefresh <= 0:
+	case len(o.Topics) == 0 && o.TopicRefresh <= 0:
 		return errors.New("--topic-refresh should be positive")
 	}
 	if _, err := regexp.Compile(o.TopicPattern); err != nil {
