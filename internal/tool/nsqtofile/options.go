@@ -23,6 +23,7 @@ type Options struct {
 	MaxInFlight  int           `flag:"max-in-flight" group:"Messages" usage:"messages to receive, per topic, before the file is synced and they are finished"`
 	tool.Source
 	tool.HTTPLimits
+	tool.TLSOptions // for nsqlookupds over HTTPS
 
 	OutputDir      string `flag:"output-dir" group:"Files" usage:"directory of finished files"`
 	WorkDir        string `flag:"work-dir" group:"Files" usage:"directory of files being written (default: that of finished ones)"`
