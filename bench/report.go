@@ -19,6 +19,8 @@ import (
 type report struct {
 	Time      time.Time `json:"time"` // of the start
 	Machine   machine   `json:"machine"`
+	Before    string    `json:"load_before,omitempty"` // see loadAverage
+	After     string    `json:"load_after,omitempty"`
 	NSQD      string    `json:"nsqd"`          // path, or address
 	Ref       string    `json:"ref,omitempty"` // path
 	Rounds    int       `json:"rounds"`
@@ -30,18 +32,14 @@ type report struct {
 type machine struct {
 	System string `json:"system"` // as "linux/amd64"
 	CPUs   int    `json:"cpus"`
-	CPU    string `json:"cpu,omitempty"`  // its name, where that is known
-	Load   string `json:"load,omitempty"` // averages over 1, 5 and 15 minutes at the start, where they are known
-	Go     string `json:"go"`             // that the load was compiled with
+	CPU    string `json:"cpu,omitempty"` // its name, where that is known
+	Go     string `json:"go"`            // that the load was compiled with
 }
 
 // thisMachine tells what can be known without a program; of systems other than Linux
 // that is little.
 func thisMachine() machine {
 	m := machine{System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Go: runtime.Version()}
-	if data, err := os.ReadFile("/proc/loadavg"); err == nil {
-		m.Load = strings.Join(strings.Fields(string(data))[:3], " ")
-	}
 	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
 			if key, value, _ := strings.Cut(lines.Text(), ":"); strings.TrimSpace(key) == "model name" {
@@ -51,6 +49,17 @@ func thisMachine() machine {
 		}
 	}
 	return m
+}
+
+// loadAverage is how many threads have wanted a CPU in the last minute, empty where
+// that is not known. Afterwards those of the load and of nsqd are among them.
+func loadAverage() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	average, _, _ := strings.Cut(string(data), " ")
+	return average
 }
 
 // A result is that of one scenario.
@@ -156,8 +165,8 @@ func (r *report) headline() string {
 		text += fmt.Sprintf(", scale %v", r.Scale)
 	}
 	text += fmt.Sprintf("; %s, %d CPUs (%s)", r.Machine.System, r.Machine.CPUs, cmp.Or(r.Machine.CPU, "unknown"))
-	if r.Machine.Load != "" {
-		text += ", load average before " + r.Machine.Load
+	if r.Before != "" {
+		text += fmt.Sprintf(", load average %s before, %s after", r.Before, r.After)
 	}
 	return text
 }

@@ -15,8 +15,9 @@ import (
 func example() *report {
 	r := &report{
 		Time:    time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC),
-		Machine: machine{System: "linux/amd64", CPUs: 2, CPU: "A & B", Load: "0.10 0.20 0.30", Go: "go1.26"},
-		NSQD:    "build/nsqd", Ref: "/old/nsqd", Rounds: 3, Scale: 1,
+		Machine: machine{System: "linux/amd64", CPUs: 2, CPU: "A & B", Go: "go1.26"},
+		Before:  "0.10", After: "1.20",
+		NSQD: "build/nsqd", Ref: "/old/nsqd", Rounds: 3, Scale: 1,
 	}
 	figures := func(rate, cpu, peak float64) scenario.Figures {
 		return scenario.Figures{{Kind: scenario.Rate, Value: rate}, {Kind: scenario.CPU, Value: cpu}, {Kind: scenario.Peak, Value: peak}}
@@ -39,7 +40,7 @@ func example() *report {
 	return r
 }
 
-const exampleTable = `2026-01-02, medians of 3 rounds; linux/amd64, 2 CPUs (A & B), load average before 0.10 0.20 0.30
+const exampleTable = `2026-01-02, medians of 3 rounds; linux/amd64, 2 CPUs (A & B), load average 0.10 before, 1.20 after
 nsqd is build/nsqd, ref is /old/nsqd; × says how many times better nsqd is.
 
 | scenario  |  msg/s |     ref |    × | of limit | CPU, µs/msg |  ref |    × | of limit | peak memory, MiB |  ref |    × |

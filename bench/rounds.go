@@ -24,7 +24,8 @@ const (
 // measure runs all scenarios, each round by round with the subjects by turns. What
 // fails is missing in the report, and told in the error.
 func (o *options) measure(ctx context.Context, env *tool.Env) (*report, error) {
-	r := &report{Time: time.Now(), Machine: thisMachine(), Rounds: o.Rounds, Scale: o.Scale, NSQD: o.NSQD, Ref: o.Ref}
+	r := &report{Time: time.Now(), Machine: thisMachine(), Before: loadAverage(), Rounds: o.Rounds, Scale: o.Scale, NSQD: o.NSQD, Ref: o.Ref}
+	defer func() { r.After = loadAverage() }()
 	if o.TCPAddr != "" {
 		r.NSQD = o.TCPAddr
 	}

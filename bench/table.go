@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/nsq-suite/nsq/bench/internal/markdown"
 	"github.com/nsq-suite/nsq/bench/internal/scenario"
 )
 
@@ -18,8 +18,7 @@ func (r *report) table() string {
 		fmt.Fprintf(&b, "nsqd is %s, ref is %s; × says how many times better nsqd is.\n", r.NSQD, r.Ref)
 	}
 	for _, group := range r.groups() {
-		b.WriteByte('\n')
-		writeTable(&b, group)
+		b.WriteString("\n" + tableOf(group))
 	}
 	return b.String()
 }
@@ -50,8 +49,8 @@ func (r *result) kinds() []scenario.Kind {
 	return list
 }
 
-// writeTable writes the table of scenarios that have the same kinds of figures.
-func writeTable(b *strings.Builder, group []*result) {
+// tableOf returns the table of scenarios that have the same kinds of figures.
+func tableOf(group []*result) string {
 	columns := [][]string{{"scenario"}}
 	for _, r := range group {
 		columns[0] = append(columns[0], r.Name)
@@ -59,32 +58,13 @@ func writeTable(b *strings.Builder, group []*result) {
 	for _, kind := range group[0].kinds() {
 		columns = append(columns, kindColumns(group, kind)...)
 	}
-	widths := make([]int, len(columns))
-	for i, column := range columns {
-		for _, cell := range column {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+	rows := make([][]string, 1+len(group))
+	for i := range rows {
+		for _, column := range columns {
+			rows[i] = append(rows[i], column[i])
 		}
 	}
-	for line := range columns[0] {
-		b.WriteByte('|')
-		for i, column := range columns {
-			// Names to the left, numbers to the right.
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(column[line]))
-			if i == 0 {
-				b.WriteString(" " + column[line] + pad + " |")
-			} else {
-				b.WriteString(" " + pad + column[line] + " |")
-			}
-		}
-		b.WriteByte('\n')
-		if line == 0 {
-			b.WriteString("|-" + strings.Repeat("-", widths[0]) + "-|")
-			for _, w := range widths[1:] {
-				b.WriteString(strings.Repeat("-", w+1) + ":|")
-			}
-			b.WriteByte('\n')
-		}
-	}
+	return markdown.Table(rows)
 }
 
 // kindColumns returns the columns of one kind of figures, headings included: the

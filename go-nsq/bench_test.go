@@ -4,11 +4,11 @@ package nsq
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,7 +17,7 @@ import (
 )
 
 // The benchmarks talk to a fakeNSQD in a process of its own and report the CPU
-// time of the client alone as cpu-ns/op, beside the usual time.
+// time of the client alone as cpu-ns/message, beside the usual time.
 
 func init() {
 	if os.Getenv(serverEnv) != "" {
@@ -79,8 +79,11 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-func reportCPU(b *testing.B, start time.Duration, ops int) {
-	b.ReportMetric(float64(cpuTime(b)-start)/float64(ops), "cpu-ns/op")
+// reportPerMessage reports the time, and the CPU time since start, of each of n
+// messages.
+func reportPerMessage(b *testing.B, start time.Duration, n int) {
+	b.ReportMetric(float64(b.Elapsed())/float64(n), "ns/message")
+	b.ReportMetric(float64(cpuTime(b)-start)/float64(n), "cpu-ns/message")
 }
 
 func benchProducer(b *testing.B) *Producer {
@@ -92,59 +95,63 @@ func benchProducer(b *testing.B) *Producer {
 	return w
 }
 
+// BenchmarkPublishAsync has 1,000 transactions under way.
 func BenchmarkPublishAsync(b *testing.B) {
 	w := benchProducer(b)
 	body := make([]byte, 100)
 	done := make(chan *ProducerTransaction, 1000)
-	finished := make(chan struct{})
-	start := cpuTime(b)
-	b.ResetTimer()
-	go func() {
-		defer close(finished)
-		for range b.N {
-			if t := <-done; t.Error != nil {
-				b.Error(t.Error)
-			}
+	finish := func() {
+		if t := <-done; t.Error != nil {
+			b.Fatal(t.Error)
 		}
-	}()
-	for range b.N {
+	}
+	start := cpuTime(b)
+	underWay := 0
+	for b.Loop() {
+		if underWay == cap(done) {
+			finish()
+			underWay--
+		}
 		if err := w.PublishAsync("discard", body, done); err != nil {
 			b.Fatal(err)
 		}
+		underWay++
 	}
-	<-finished
-	reportCPU(b, start, b.N)
+	for ; underWay > 0; underWay-- {
+		finish()
+	}
+	reportPerMessage(b, start, b.N)
 }
 
 func BenchmarkPublish(b *testing.B) {
-	for _, goroutines := range []int{1, 32} {
-		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
-			w := benchProducer(b)
-			body := make([]byte, 100)
-			start := cpuTime(b)
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			finished := make(chan struct{})
-			b.ResetTimer()
-			for range goroutines {
-				go func() {
-					defer func() { finished <- struct{}{} }()
-					for left.Add(-1) >= 0 {
-						if err := w.Publish("discard", body); err != nil {
-							b.Error(err)
-						}
-					}
-				}()
+	body := make([]byte, 100)
+	b.Run("one goroutine", func(b *testing.B) {
+		w := benchProducer(b)
+		start := cpuTime(b)
+		for b.Loop() {
+			if err := w.Publish("discard", body); err != nil {
+				b.Fatal(err)
 			}
-			for range goroutines {
-				<-finished
+		}
+		reportPerMessage(b, start, b.N)
+	})
+	b.Run("32 goroutines", func(b *testing.B) {
+		w := benchProducer(b)
+		b.SetParallelism(max(1, 32/runtime.GOMAXPROCS(0)))
+		start := cpuTime(b)
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if err := w.Publish("discard", body); err != nil {
+					b.Error(err)
+				}
 			}
-			reportCPU(b, start, b.N)
 		})
-	}
+		reportPerMessage(b, start, b.N)
+	})
 }
 
-// BenchmarkMultiPublish counts messages, 100 in a command.
+// BenchmarkMultiPublish sends 100 messages in a command.
 func BenchmarkMultiPublish(b *testing.B) {
 	w := benchProducer(b)
 	bodies := make([][]byte, 100)
@@ -152,52 +159,45 @@ func BenchmarkMultiPublish(b *testing.B) {
 		bodies[i] = make([]byte, 100)
 	}
 	start := cpuTime(b)
-	b.ResetTimer()
-	for n := 0; n < b.N; n += len(bodies) {
+	for b.Loop() {
 		if err := w.MultiPublish("discard", bodies); err != nil {
 			b.Fatal(err)
 		}
 	}
-	reportCPU(b, start, b.N)
+	reportPerMessage(b, start, b.N*len(bodies))
 }
 
-// BenchmarkConsume counts messages that are received, handled and finished.
+// BenchmarkConsume receives, handles and finishes 1,000 messages.
 func BenchmarkConsume(b *testing.B) {
+	const batch = 1000
 	for _, handlers := range []int{1, 8} {
 		b.Run(fmt.Sprintf("handlers=%d", handlers), func(b *testing.B) {
 			config := NewConfig()
 			config.MaxInFlight = 1000
 			r := newTestConsumer(b, "endless", config)
 			var count atomic.Int64
-			finished := make(chan struct{})
+			handled, enough := make(chan struct{}), make(chan struct{})
 			r.AddConcurrentHandlers(HandlerFunc(func(*Message) error {
-				if count.Add(1) == int64(b.N) {
-					close(finished)
+				if count.Add(1)%batch == 0 {
+					select {
+					case handled <- struct{}{}:
+					case <-enough:
+					}
 				}
 				return nil
 			}), handlers)
-			addr := startBenchServer(b)
-			b.ReportAllocs()
-			start := cpuTime(b)
-			b.ResetTimer()
-			if err := r.ConnectToNSQD(addr); err != nil {
+			if err := r.ConnectToNSQD(startBenchServer(b)); err != nil {
 				b.Fatal(err)
 			}
-			<-finished
-			reportCPU(b, start, b.N)
+			b.ReportAllocs()
+			<-handled
+			start := cpuTime(b)
+			for b.Loop() {
+				<-handled
+			}
+			reportPerMessage(b, start, b.N*batch)
+			close(enough)
 		})
-	}
-}
-
-func BenchmarkCommandWriteTo(b *testing.B) {
-	cmd := Publish("test", make([]byte, 2048))
-	var buf bytes.Buffer
-	b.SetBytes(2048)
-	for b.Loop() {
-		buf.Reset()
-		if _, err := cmd.WriteTo(&buf); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
 

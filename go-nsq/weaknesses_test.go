@@ -1,8 +1,6 @@
 package nsq
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,8 +13,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
 // The weaknesses that the published client is known for, by their numbers in the
@@ -195,24 +191,6 @@ func TestTLSVersionAndCloseNotify(t *testing.T) {
 	receive(t, "StopChan", r.StopChan)
 	if err := receive(t, "end", ends); err != io.EOF {
 		t.Errorf("the connection ended with %v, want close_notify", err)
-	}
-}
-
-// TestFrameAllocations: a frame costs one allocation, a message two.
-func TestFrameAllocations(t *testing.T) {
-	frames := bytes.Repeat(protocol.AppendFrame(nil, protocol.FrameResponse, []byte("_heartbeat_")), 1000)
-	in := bufio.NewReader(bytes.NewReader(frames))
-	next := func() {
-		if _, err := readFrame(in, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := testing.AllocsPerRun(500, next); n > 1 {
-		t.Errorf("%.1f allocations for a response", n)
-	}
-	in.Reset(bytes.NewReader(bytes.Repeat(messageFrame("0123456789abcdef"), 1000)))
-	if n := testing.AllocsPerRun(500, next); n > 2 {
-		t.Errorf("%.1f allocations for a message", n)
 	}
 }
 

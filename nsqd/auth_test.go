@@ -3,7 +3,6 @@ package nsqd
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/nsq-suite/nsq/internal/auth"
 	"github.com/nsq-suite/nsq/internal/nsqtest"
-	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
 // grantAll is an answer of an auth server that expires after an hour.
@@ -279,24 +277,6 @@ func TestAuthMethodIsChecked(t *testing.T) {
 	}
 }
 
-// A commandLoop is a connection on which the same commands arrive again and again.
-type commandLoop struct {
-	net.Conn
-	commands string
-	at       int
-}
-
-func (l *commandLoop) Read(b []byte) (int, error) {
-	n := copy(b, l.commands[l.at:])
-	l.at = (l.at + n) % len(l.commands)
-	return n, nil
-}
-
-func (l *commandLoop) Write(b []byte) (int, error)      { return len(b), nil }
-func (l *commandLoop) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (l *commandLoop) SetReadDeadline(time.Time) error  { return nil }
-func (l *commandLoop) SetWriteDeadline(time.Time) error { return nil }
-
 // publishRuns returns a function that executes runs of 100 PUBs each to two
 // topics, which discard them. With a grant the client has authenticated.
 func publishRuns(t testing.TB, grant string) func() {
@@ -311,10 +291,7 @@ func publishRuns(t testing.TB, grant string) func() {
 			t.Error(err)
 		}
 	})
-	run := func(topic string) string {
-		return strings.Repeat("PUB "+topic+"#ephemeral\n\x00\x00\x00\x03abc", 100)
-	}
-	c := newConn(n.svc, &commandLoop{commands: run("one") + run("two")})
+	c := loopConn(n, pubs("one#ephemeral", 100)+pubs("two#ephemeral", 100))
 	if grant != "" {
 		dial := nsqtest.ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, grant) }))
 		n.svc.auth = auth.NewClient(auth.Config{Addresses: []string{"auth:80"}, Log: n.log, DialContext: dial})
@@ -325,18 +302,7 @@ func publishRuns(t testing.TB, grant string) func() {
 		}
 		c.grant.Store(g)
 	}
-	return func() {
-		for range 200 {
-			line, err := c.in.line()
-			if err == nil {
-				c.params = protocol.SplitParams(line, c.params[:0])
-				err = c.execute(c.params)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	return func() { executeCommands(t, c, 200) }
 }
 
 // AUTH costs a message nothing, and a run of messages no memory.

@@ -49,6 +49,9 @@ type storage interface {
 	// stored reports whether there is something on disk under that name that
 	// open has not been called for.
 	stored(name string) bool
+	// inTurn calls store, which stores what a queue has in memory when it is closed,
+	// when not too many others do the same. It returns the error of store.
+	inTurn(store func() error) error
 	// loadDelays returns what saveDelays has stored under that name, or
 	// [fs.ErrNotExist].
 	loadDelays(name string) (delayFile, error)

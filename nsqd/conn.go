@@ -75,6 +75,14 @@ type conn struct {
 	wire         *wire        // below the layers, nil without any
 	decompressor decompressor // nil for none
 	mustTLS      bool         // every command but IDENTIFY is refused
+	calm         int          // so many reads more the client is calm
+	readDeadline time.Time
+	authority    authority
+	*ioScratch   // nil while a calm client is waited for
+}
+
+// An ioScratch is what an IOLoop needs for commands only.
+type ioScratch struct {
 	params       [][]byte
 	run          publishRun
 	fins         []MessageID // a run of FINs, executed together
@@ -82,9 +90,15 @@ type conn struct {
 	answered     tickets
 	publishTimes []int64      // of the messages of such a run, for their latencies
 	batch        *batchParser // nil before the first MPUB
-	entries      []entry      // scratch
-	readDeadline time.Time
-	authority    authority
+	entries      []entry
+}
+
+var ioScratches = sync.Pool{New: func() any { return new(ioScratch) }}
+
+// reset makes s ready for another client. No run is under way.
+func (s *ioScratch) reset() {
+	clear(s.params[:cap(s.params)])
+	s.run = publishRun{bodies: s.run.bodies}
 }
 
 // settings are what a client and the daemon agreed on in IDENTIFY; a new one
@@ -111,6 +125,7 @@ func newConn(svc *service, c net.Conn) *conn {
 		addr:    remoteAddr(c),
 		started: time.Now(),
 		mustTLS: opts.TLSRequired != TLSOptional,
+		calm:    calmReads,
 	}
 	host := nc.remoteIP()
 	s := &settings{
@@ -154,7 +169,11 @@ func (c *conn) remoteIP() string {
 // serve runs the client until its connection ends.
 func (c *conn) serve() {
 	c.pump.call()
-	err := c.IOLoop()
+	c.end(c.IOLoop())
+}
+
+// end cleans up after the IOLoop, which has returned err.
+func (c *conn) end(err error) {
 	if err != nil {
 		c.log.Log(context.Background(), refusalLevel(err), fmt.Sprintf("client(%s) - %s", c.addr, err))
 	}

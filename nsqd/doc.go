@@ -43,13 +43,14 @@
 // queues that fail and, where it is asked for, statsd. The HTTP servers come before
 // topics are loaded, and tell of that; what is not about the daemon's health waits in
 // them (onceReady). The accept loop's connSet starts, and waits for, one IOLoop per
-// client, which waits for the client's messagePump. That one has a goroutine only while
-// there is something to do: a member of the crew, some of whom wait for the next pump,
-// until Run ends them. An idle consumer costs one goroutine and 9 KiB in all. A topic has
-// a pump only while it has a backlog to move; closing the topic waits for it. A channel
-// has a mover (excess.go) only while it has more in memory than it may; closing or
-// deleting the channel waits for that. An idle topic or channel has no goroutine and no
-// timer.
+// client, which waits for the client's messagePump. The IOLoop of a client that says
+// little has commands executed on a goroutine that ends with them (aside), so that its
+// own stack stays small. The messagePump has a goroutine only while there is something
+// to do: a member of the crew, some of whom wait for the next pump, until Run ends
+// them. An idle consumer costs one goroutine and 6 KiB in all. A topic has a pump only
+// while it has a backlog to move; closing the topic waits for it. A channel has a mover
+// (excess.go) only while it has more in memory than it may; closing or deleting the
+// channel waits for that. An idle topic or channel has no goroutine and no timer.
 //
 // # Deferred messages
 //
@@ -175,6 +176,9 @@
 //     them, in wire.Read.
 //   - output.mu is held during a TLS handshake: a heartbeat in between would be
 //     plaintext in it.
+//   - A stack that has grown to 4 KiB does not become smaller before its goroutine ends,
+//     as the runtime keeps room of nearly 1 KiB in each. A read that waits fits into the
+//     first 2 KiB, no command does.
 //   - Setting a socket deadline costs as much as a small write, so deadlines are
 //     set a little late and serve many operations.
 package nsqd

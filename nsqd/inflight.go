@@ -21,7 +21,7 @@ type inFlight struct {
 	length atomic.Int64 // messages held; written under mu
 
 	mu    sync.Mutex // owner check and removal are one section
-	set   deadline.Set[MessageID, flight]
+	set   deadline.Set[idKey, flight]
 	armed int64 // what alarm is set to, so that most starts need not set it; 0 for not set
 }
 
@@ -32,15 +32,23 @@ type flight struct {
 }
 
 func newInFlight(k *timekeeper, expire func(*inFlight, []entry)) *inFlight {
-	f := &inFlight{keeper: k, expire: expire, set: deadline.NewSet[MessageID, flight](hashID)}
+	f := &inFlight{keeper: k, expire: expire, set: deadline.NewSet[idKey, flight](idKey.hash)}
 	f.alarm.ring = f.timeouts
 	return f
 }
 
-// hashID mixes an ID for the table. The IDs of one run differ in few bits, at the
-// end; the factor spreads them.
-func hashID(id MessageID) uint64 {
-	h := binary.LittleEndian.Uint64(id[:])*0xff51afd7ed558ccd + binary.LittleEndian.Uint64(id[8:])
+// An idKey is a MessageID as two words, which are compared in place; an array of bytes
+// is compared by a call.
+type idKey struct{ high, low uint64 }
+
+func keyOf(id MessageID) idKey {
+	return idKey{binary.LittleEndian.Uint64(id[:8]), binary.LittleEndian.Uint64(id[8:])}
+}
+
+// hash mixes an ID for the table. The IDs of one run differ in few bits, at the end;
+// the factor spreads them.
+func (k idKey) hash() uint64 {
+	h := k.high*0xff51afd7ed558ccd + k.low
 	h ^= h >> 32
 	return h * 0x9e3779b97f4a7c15
 }
@@ -57,7 +65,7 @@ func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration
 	due := now + int64(timeout)
 	f.mu.Lock()
 	for i, e := range entries {
-		if f.set.Add(ids[i], due, flight{e, now}) {
+		if f.set.Add(keyOf(ids[i]), due, flight{e, now}) {
 			entries[kept], ids[kept] = e, ids[i]
 			kept++
 		} else {
@@ -90,7 +98,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		fl, ok := f.set.Remove(id)
+		fl, ok := f.set.Remove(keyOf(id))
 		if !ok {
 			missing = append(missing, id)
 			continue
@@ -110,7 +118,7 @@ func (f *inFlight) finish(ids []MessageID, missing []MessageID, finished *ticket
 func (f *inFlight) remove(id MessageID) (entry, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fl, ok := f.set.Remove(id)
+	fl, ok := f.set.Remove(keyOf(id))
 	f.length.Store(int64(f.set.Len()))
 	return fl.entry, ok
 }
@@ -119,13 +127,13 @@ func (f *inFlight) remove(id MessageID) (entry, bool) {
 // delivery.
 func (f *inFlight) touch(id MessageID, timeout, limit time.Duration) bool {
 	f.mu.Lock()
-	fl, ok := f.set.Get(id)
+	fl, ok := f.set.Get(keyOf(id))
 	if !ok {
 		f.mu.Unlock()
 		return false
 	}
 	due := min(f.keeper.clock.now()+int64(timeout), fl.sent+int64(limit))
-	f.set.Move(id, due)
+	f.set.Move(keyOf(id), due)
 	arm := f.armLocked(due)
 	f.mu.Unlock()
 	if arm {
@@ -138,7 +146,7 @@ func (f *inFlight) touch(id MessageID, timeout, limit time.Duration) bool {
 func (f *inFlight) has(id MessageID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.set.Get(id)
+	_, ok := f.set.Get(keyOf(id))
 	return ok
 }
 

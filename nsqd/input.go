@@ -24,12 +24,12 @@ type input struct {
 
 	buf        []byte // small, or *large
 	start, end int    // what has arrived and is not used yet
-	small      []byte
+	small      [smallInput]byte
 	large      *[]byte // borrowed from inputBuffers, or nil
 }
 
 const (
-	smallInput = 256
+	smallInput = 128
 	largeInput = 64 << 10
 )
 
@@ -40,8 +40,9 @@ var inputBuffers = sync.Pool{New: func() any { b := make([]byte, largeInput); re
 var errLineTooLong = errors.New("command line too long")
 
 func newInput(r io.Reader, beforeRead func() error) *input {
-	small := make([]byte, smallInput)
-	return &input{r: r, beforeRead: beforeRead, buf: small, small: small}
+	in := &input{r: r, beforeRead: beforeRead}
+	in.buf = in.small[:]
+	return in
 }
 
 // line returns the next command line without its end. It is valid until the next
@@ -118,6 +119,18 @@ func (in *input) fill() error {
 		return err
 	}
 	in.makeRoom()
+	return in.read()
+}
+
+// await reads what arrives next, at least one byte, into the small buffer, when all
+// that had arrived is used up and beforeRead was called.
+func (in *input) await() error {
+	in.release()
+	return in.read()
+}
+
+// read reads into what is left of the buffer.
+func (in *input) read() error {
 	for range 100 {
 		n, err := in.r.Read(in.buf[in.end:])
 		in.end += n
@@ -140,7 +153,7 @@ func (in *input) makeRoom() {
 	} else if in.large != nil && !busy && len(rest) == 0 {
 		in.release()
 	}
-	into := in.small
+	into := in.small[:]
 	if in.large != nil {
 		into = *in.large
 	}
@@ -152,13 +165,14 @@ func (in *input) makeRoom() {
 	in.buf = into
 }
 
-// release returns the large buffer.
+// release returns the large buffer, and drops what is not used yet.
 func (in *input) release() {
 	if in.large != nil {
 		inputBuffers.Put(in.large)
-		in.large, in.buf = nil, in.small
-		in.start, in.end = 0, 0
+		in.large = nil
 	}
+	in.buf = in.small[:]
+	in.start, in.end = 0, 0
 }
 
 // takeOver returns a reader of all that is not used yet, and leaves in without a

@@ -153,7 +153,7 @@ func newNSQD(opts *Options) (*NSQD, error) {
 	n.env = &env{
 		log:          n.log,
 		keeper:       n.keeper,
-		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, disk: disk, log: n.log},
+		storage:      &diskStorage{opts: &own, dir: n.dir, names: names, disk: disk, log: n.log, turns: make(chan struct{}, storeAtOnce)},
 		health:       n.health,
 		memQueueSize: queueLimit(own.MemQueueSize),
 		topology:     newTopology(&own),

@@ -177,11 +177,11 @@ func (o *output) flushLocked() error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
 	}
-	return o.writeLocked(net.Buffers{o.buf})
+	return o.writeLocked(nil)
 }
 
-// writeLocked writes what, of which the first is the buffer, and returns the
-// buffer.
+// writeLocked writes what, of which the first is the buffer, or nil for the buffer
+// alone, and returns the buffer.
 func (o *output) writeLocked(what net.Buffers) error {
 	defer o.releaseLocked()
 	o.writes.Add(1)
@@ -189,10 +189,11 @@ func (o *output) writeLocked(what net.Buffers) error {
 	if o.err = o.extendDeadlineLocked(); o.err != nil {
 		return o.err
 	}
-	if len(what) == 1 {
-		_, o.err = o.w.Write(what[0])
+	if what == nil {
+		_, o.err = o.w.Write(o.buf)
 	} else {
-		_, o.err = what.WriteTo(o.w)
+		buffers := what // what itself would be on the heap for each write
+		_, o.err = buffers.WriteTo(o.w)
 	}
 	if o.err == nil && o.compressor != nil {
 		o.err = o.compressor.Flush()

@@ -291,7 +291,7 @@ func (q *queue) close(deferred []entry, dues []int64) error {
 		}
 	}
 	q.memory.PutBeyond(deferred)
-	err := q.closeMemory()
+	err := q.storage.inTurn(q.closeMemory)
 	if d := q.disk.Load(); d != nil {
 		err = errors.Join(err, (*d).Close())
 	}

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// closeAtOnce is how many topics are stored at a time. Each waits for its fsyncs,
-// and a file system serves many of them as fast as one.
-const closeAtOnce = 64
+// closeAtOnce is how many topics are closed at a time. Most of them wait, to share a
+// sync of the file system; how many write is less (storeAtOnce).
+const closeAtOnce = 1024
 
 // closeTopics stores everything. Nobody publishes or consumes any more.
 func (n *NSQD) closeTopics() error {

@@ -24,6 +24,18 @@ type diskStorage struct {
 	names *diskqueue.Names // what was there when the daemon started
 	disk  *diskqueue.Shared
 	log   *slog.Logger
+
+	turns chan struct{} // holds a token for each queue that stores its last messages
+}
+
+// storeAtOnce is how many queues do so at a time: each may hold a batch of messages,
+// and a thread that waits for the disk.
+const storeAtOnce = 64
+
+func (s *diskStorage) inTurn(store func() error) error {
+	s.turns <- struct{}{}
+	defer func() { <-s.turns }()
+	return store()
 }
 
 // syncs counts the fsyncs of queue files. It is safe for concurrent use.
@@ -80,7 +92,8 @@ func (s *diskStorage) loadDelays(name string) (delayFile, error) {
 }
 
 func (s *diskStorage) saveDelays(name string, f delayFile) error {
-	if err := replaceFile(s.delayPath(name), f.append(nil)); err != nil {
+	err := s.inTurn(func() error { return replaceFile(s.delayPath(name), f.append(nil)) })
+	if err != nil {
 		return fmt.Errorf("store delays of queue %q: %w", name, err)
 	}
 	return nil

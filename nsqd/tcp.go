@@ -146,6 +146,16 @@ func (n *NSQD) admit(c net.Conn) {
 
 // handle serves one connection: the magic, then the protocol it asks for.
 func (n *NSQD) handle(c net.Conn) {
+	var client *conn
+	aside(func() { client = n.greet(c) })
+	if client != nil {
+		client.serve()
+	}
+}
+
+// greet reads the magic. It returns nil where the client does not ask for a protocol
+// that it may have, and closes the connection then.
+func (n *NSQD) greet(c net.Conn) *conn {
 	addr := remoteAddr(c)
 	var magic [4]byte
 	err := c.SetDeadline(time.Now().Add(n.options().MagicTimeout))
@@ -157,7 +167,7 @@ func (n *NSQD) handle(c net.Conn) {
 			n.log.Error(fmt.Sprintf("failed to read protocol version - %s", err), "client", addr)
 		}
 		_ = c.Close() // the client is gone or said nothing
-		return
+		return nil
 	}
 	n.log.Info("CLIENT(" + addr + "): desired protocol magic '" + string(magic[:]) + "'")
 	client := newConn(n.svc, c)
@@ -166,12 +176,12 @@ func (n *NSQD) handle(c net.Conn) {
 		_ = client.out.answer(protocol.FrameError, protocol.CodeBadProtocol)
 		_ = client.out.flush() // the client may be gone
 		client.hangUp(lingerError)
-		return
+		return nil
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		_ = c.Close()
-		return
+		return nil
 	}
 	n.conns.identify(c, client)
-	client.serve()
+	return client
 }

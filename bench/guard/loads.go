@@ -103,6 +103,10 @@ func publishOneByOne(s *session) error {
 		if producers[i], err = s.dial(); err != nil {
 			return err
 		}
+		// nsqd gives a producer an input buffer to keep when it has proved to be busy.
+		if err = producers[i].Publish(s.of(1), 32, 1); err != nil {
+			return err
+		}
 	}
 	s.run = func() error {
 		var g errgroup.Group

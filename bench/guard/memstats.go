@@ -31,9 +31,17 @@ func (m memStats) costs(n int) costs {
 	}
 }
 
-// readMemStats lets nsqd collect its garbage, and reads the figures from the end of a
-// heap profile in text form.
-func readMemStats(ctx context.Context, n *load.NSQD) (m memStats, err error) {
+// readMemStats lets nsqd collect its garbage and reads the figures. It does so twice and
+// returns the second: after one collection what is in a [sync.Pool] is still there.
+func readMemStats(ctx context.Context, n *load.NSQD) (memStats, error) {
+	if _, err := collectAndRead(ctx, n); err != nil {
+		return memStats{}, err
+	}
+	return collectAndRead(ctx, n)
+}
+
+// collectAndRead reads the figures from the end of a heap profile in text form.
+func collectAndRead(ctx context.Context, n *load.NSQD) (m memStats, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.HTTPAddr+"/debug/pprof/heap?debug=1&gc=1", nil)
 	if err != nil {
 		return m, fmt.Errorf("read memory statistics: %w", err)

@@ -26,17 +26,17 @@ const (
 )
 
 var table = []row{ //                                                                    allocations, B allocated, B kept, GC/100k, CPU/null
-	{"PUB from 8 connections, queued", 2_000, publishOneByOne, memoryNull, costs{5.0, 365, 325, 0, 1.2}},
-	{"PUB, 100 at a time, queued", 100_000, publish(1), memoryNull, costs{0.058, 274, 273, 1, 2.4}},
-	{"MPUB of 200, queued", 200_000, publish(200), memoryNull, costs{0.038, 273, 273, 1, 6.0}},
-	{"DPUB, 100 at a time, deferred", 50_000, publishDeferred, memory, costs{2.1, 328, 285, 2, 0}},
-	{"HTTP /pub from 8 connections, queued", 2_000, publishHTTP, memoryNull, costs{28, 2760, 360, 0, 1.2}},
-	{"a backlog, delivered and finished", 200_000, drain, memoryNull, costs{0.011, 6, -271, 0, 2.0}},
-	{"PUB, 100 at a time, delivered and finished", 100_000, through(1, 1), memoryNull, costs{0.077, 270, 4, 1, 1.8}},
-	{"MPUB of 200, delivered and finished", 200_000, through(200, 1), memoryNull, costs{0.049, 275, 3, 1.5, 2.8}},
-	{"MPUB of 200, to 8 channels", 50_000, through(200, 8), memoryNull, costs{0.19, 520, 50, 4, 2.6}},
-	{"MPUB of 200, queued on disk", 100_000, publish(200), disk, costs{0.057, 260, 3, 1, 0}},
-	{"a backlog on disk, delivered and finished", 100_000, drain, disk, costs{0.080, 305, 5, 2, 0}},
+	{"PUB from 8 connections, queued", 8_000, publishOneByOne, memoryNull, costs{3.1, 390, 358, 0, 1.2}},
+	{"PUB, 100 at a time, queued", 100_000, publish(1), memoryNull, costs{0.040, 210, 210, 1, 1.8}},
+	{"MPUB of 200, queued", 200_000, publish(200), memoryNull, costs{0.029, 210, 210, 1, 3.5}},
+	{"DPUB, 100 at a time, deferred", 50_000, publishDeferred, memory, costs{0.051, 211, 212, 1, 0}},
+	{"HTTP /pub from 8 connections, queued", 2_000, publishHTTP, memoryNull, costs{28, 2780, 328, 0, 1.2}},
+	{"a backlog, delivered and finished", 200_000, drain, memoryNull, costs{0.004, 6, -207, 0, 2.0}},
+	{"PUB, 100 at a time, delivered and finished", 100_000, through(1, 1), memoryNull, costs{0.049, 220, 4, 1, 1.8}},
+	{"MPUB of 200, delivered and finished", 200_000, through(200, 1), memoryNull, costs{0.033, 217, 3, 1.5, 2.8}},
+	{"MPUB of 200, to 8 channels", 50_000, through(200, 8), memoryNull, costs{0.082, 335, 50, 2, 2.4}},
+	{"MPUB of 200, queued on disk", 100_000, publish(200), disk, costs{0.053, 215, 3, 1, 0}},
+	{"a backlog on disk, delivered and finished", 100_000, drain, disk, costs{0.073, 322, 6, 2, 0}},
 }
 
 // limits are how each of the costs is named, and how much more than what was measured

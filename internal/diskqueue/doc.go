@@ -29,14 +29,14 @@
 //
 // # Reading the source
 //
-// In the order a record meets it: batch.go (records as bytes), write.go (Put,
-// groups, rollover), sync.go (fsync and metadata in the background), read.go
+// In the order a record meets it: batch.go (records as bytes), group.go (Put),
+// write.go (commits, rollover), sync.go (fsync and metadata in the background), read.go
 // (Take), extent.go (what is a record and what is damage), damage.go (setting
 // aside). queue.go has the Queue, Open and Close; recover.go is what Open does;
-// metadata.go, store.go, names.go and fs*.go are the files underneath; shared.go
-// and pool.go are what the queues of a process have in common. window.go is
-// which records were taken and are not finished; kept.go and keptfile.go are where
-// those go that stay so for long.
+// close.go is the end; metadata.go, store.go, names.go, fs*.go and volume_linux.go
+// are the files underneath; shared.go, gathering.go and pool.go are what the queues of
+// a process have in common. window.go is which records were taken and are not
+// finished; kept.go and keptfile.go are where those go that stay so for long.
 //
 // # Locks
 //
@@ -65,6 +65,13 @@
 // written at once. In the background a few queues sync at a time. They share the
 // fsyncs of their directory with each other and with publishers: whoever comes
 // while one runs waits for the next.
+//
+// Queues that are closed at the same time are made durable together (close.go): all
+// write their metadata to temporary files, one syncfs(2) covers these and all data,
+// then they are renamed, and one fsync of the directory covers that. A crash at any
+// moment leaves each queue with its former metadata, or with none, or with the new and
+// all it speaks of. Few queues sync by themselves, as do all where syncfs is not known
+// to do it or fails: it does not tell whose data could not be written.
 //
 // # What survives
 //
@@ -126,12 +133,15 @@
 //     missing file. On a full disk, where saving fails, it is removed anyway,
 //     for that makes room.
 //   - Sixteen publishers that wait for fsyncs settle into groups of 15 and 1,
-//     because the next leader is ready before the others. Yielding until as
-//     many have come as before halves the fsyncs.
-//   - ext4 does not use the inode of a removed file again for minutes, and looks
-//     at all of those whenever a file is created. Renaming over a file removes
-//     one. So metadata that is saved often makes the creation of files slow, and a
-//     stop that saved it twice for each of 3,000 queues took three times as long.
+//     because the next leader is ready before the others. Where an fsync takes long the
+//     leader waits for them, which halves the fsyncs. To yield is not enough: they come
+//     again by way of the network. Where it takes 0.1 ms, waiting costs more than a
+//     further fsync, as the others are answered and come again meanwhile.
+//   - ext4 without a journal does not use the inode of a removed file again for
+//     minutes, and looks at all of those whenever a file is created. Renaming over a
+//     file removes one. So metadata that is saved often makes the creation of files
+//     slow, and a stop that saved it twice for each of 3,000 queues took three times as
+//     long.
 //   - Payloads are cut from what was read, without a copy. A caller that keeps
 //     one of many for long pins up to 64 KiB.
 //   - What a failed write leaves behind the end must go before the next file is

@@ -311,6 +311,9 @@ func TestGroupCommit(t *testing.T) {
 	<-entered
 	proceed <- struct{}{}
 	publishers.Wait()
+	if n := q.out.returning.publishers; n != 16 {
+		t.Errorf("%d publishers may come again", n)
+	}
 	if w, s := f.writes.Load()-writes, f.syncs.Load()-syncs; w != 1 || s != 1 {
 		t.Fatalf("%d writes and %d fsyncs for 16 publishers", w, s)
 	}

@@ -20,6 +20,7 @@ type faultFS struct {
 	onRead, onSync       func(name string) error
 	onTruncate, onRename func(name string) error
 	onSyncDir            func(dir string) error
+	onSyncVolume         func() error // nil: it cannot be synced as a whole
 }
 
 var (
@@ -66,6 +67,20 @@ func (f *faultFS) SyncDir(dir string) error {
 		return err
 	}
 	return f.osFS.SyncDir(dir)
+}
+
+func (f *faultFS) OpenVolume(string) (Volume, error) { return faultVolume{f}, nil }
+
+type faultVolume struct{ fs *faultFS }
+
+func (v faultVolume) Sync() error {
+	v.fs.mu.Lock()
+	h := v.fs.onSyncVolume
+	v.fs.mu.Unlock()
+	if h == nil {
+		return errors.ErrUnsupported
+	}
+	return h()
 }
 
 type faultFile struct {

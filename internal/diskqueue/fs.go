@@ -26,6 +26,20 @@ type FS interface {
 	// SyncDir makes creations, renames and removals in dir survive a power
 	// loss. It does nothing on systems that cannot (Windows).
 	SyncDir(dir string) error
+	// OpenVolume returns the file system that dir is on, or [errors.ErrUnsupported]
+	// where that can only be synced file by file.
+	OpenVolume(dir string) (Volume, error)
+}
+
+// A Volume is a file system that can be synced as a whole, which for hundreds of
+// files is much faster than one after the other. Calls may overlap.
+type Volume interface {
+	// Sync returns once all that was written to any file before is on stable
+	// storage, names included. An error may be that of any program, and concern what
+	// was written since the volume was opened or synced last. It is
+	// [errors.ErrUnsupported] when so much is to be written for other programs that
+	// it could take long.
+	Sync() error
 }
 
 // File is an open file of an [FS]. Calls may overlap.
@@ -72,6 +86,8 @@ func (osFS) Names(dir string) (names []string, err error) {
 func (osFS) Remove(path string) error     { return os.Remove(path) }
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 func (osFS) SyncDir(dir string) error     { return durable.SyncDir(dir) }
+
+func (osFS) OpenVolume(dir string) (Volume, error) { return openVolume(dir) }
 
 // osFile is an *os.File whose Sync is the cheapest call that is enough.
 type osFile struct{ *os.File }

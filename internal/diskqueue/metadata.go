@@ -87,25 +87,42 @@ func (s *store) readMetadata() (metadata, error) {
 // writeMetadata replaces the metadata file as a whole: a crash leaves the old
 // one or the new one. Without durable, a power loss may leave neither.
 func (s *store) writeMetadata(m metadata, durable bool) error {
-	path := s.metadataPath()
-	temporary := path + "." + strconv.FormatInt(rand.Int64(), 10) + ".tmp"
-	err := s.writeTemporary(temporary, m.append(nil), durable)
+	temporary, err := s.prepareMetadata(m, durable)
 	if err == nil {
-		err = s.fs.Rename(temporary, path)
+		err = s.placeMetadata(temporary)
 	}
-	if err != nil {
-		// Whatever is left of it would be removed by the next Open.
-		_ = s.fs.Remove(temporary)
-		return fmt.Errorf("save metadata: %w", err)
-	}
-	if !durable {
-		return nil
+	if err != nil || !durable {
+		return err
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("sync directory of metadata: %w", err)
 	}
 	return nil
 }
+
+// prepareMetadata writes a temporary file that is to become the metadata file, and
+// returns its path.
+func (s *store) prepareMetadata(m metadata, durable bool) (temporary string, err error) {
+	temporary = s.metadataPath() + "." + strconv.FormatInt(rand.Int64(), 10) + ".tmp"
+	if err := s.writeTemporary(temporary, m.append(nil), durable); err != nil {
+		s.dropTemporary(temporary)
+		return "", fmt.Errorf("save metadata: %w", err)
+	}
+	return temporary, nil
+}
+
+// placeMetadata makes that file the metadata file.
+func (s *store) placeMetadata(temporary string) error {
+	if err := s.fs.Rename(temporary, s.metadataPath()); err != nil {
+		s.dropTemporary(temporary)
+		return fmt.Errorf("save metadata: %w", err)
+	}
+	return nil
+}
+
+// dropTemporary removes such a file. Whatever is left would be removed by the next
+// Open.
+func (s *store) dropTemporary(path string) { _ = s.fs.Remove(path) }
 
 func (s *store) writeTemporary(path string, b []byte, durable bool) error {
 	f, err := s.fs.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL)

@@ -93,6 +93,7 @@ type Queue struct {
 	// Set once in Open.
 	o     Options
 	files *store
+	dir   *sharedDir
 	ready chan struct{}
 	ended chan struct{} // closed when the queue is: nothing goes on in the background
 
@@ -166,6 +167,7 @@ func Open(o Options) (*Queue, error) {
 		return nil, fmt.Errorf("open disk queue %q: %w", o.Name, err)
 	}
 	q.o.Names = nil // it may be large
+	q.dir = o.Shared.directory(o.Dir)
 	q.window.first = 1
 	q.keptFile.files = q.files
 	if found.hasKept {
@@ -288,54 +290,4 @@ func (q *Queue) emptyLocked(closing bool) error {
 	errs = append(errs, q.keptFile.remove(), q.files.removeMetadata())
 	q.out.hasMetadata = false
 	return errors.Join(errs...)
-}
-
-// Closing says that Close is next and that nobody reads any more. What is put
-// from here on need not survive a crash before Close has returned, which makes
-// all of it durable at once.
-func (q *Queue) Closing() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.closing = true
-}
-
-// Close syncs the data, saves the metadata and closes the files: the directory
-// is then as upstream's diskqueue would leave it. Calls of Put and Take that
-// come later return [ErrClosed]; a second Close does nothing.
-func (q *Queue) Close() error {
-	if !q.shut() {
-		return nil
-	}
-	q.writeMu.Lock()
-	defer q.writeMu.Unlock()
-	q.readMu.Lock() // a Take that is under way comes to its end
-	errs := []error{q.in.reset(q.in.at)}
-	q.readMu.Unlock()
-	errs = append(errs, q.out.restore(q), q.flush(true), q.out.close())
-	q.keptMu.Lock()
-	errs = append(errs, q.keptFile.close())
-	q.keptMu.Unlock()
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close disk queue %q: %w", q.o.Name, err)
-	}
-	return nil
-}
-
-// shut marks the queue closed and waits for the timer's function. It returns
-// false when the queue was closed before.
-func (q *Queue) shut() bool {
-	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
-		return false
-	}
-	q.closed = true
-	close(q.ended)
-	if q.timer != nil && q.timer.Stop() {
-		q.timer = nil
-		q.background.Done()
-	}
-	q.mu.Unlock()
-	q.background.Wait()
-	return true
 }

@@ -12,8 +12,8 @@ type SharedOptions struct {
 	// MaxOpenFiles is how many data and metadata files are open at a time. Zero: a
 	// quarter of what the system grants the process, at most 512.
 	MaxOpenFiles int
-	// OnSync is told of every fsync, of data files, metadata files and the
-	// directory: how long it took, and why it failed. Calls overlap. Nil: nobody.
+	// OnSync is told of every fsync, of data files, metadata files, the directory and
+	// its file system: how long it took, and why it failed. Calls overlap. Nil: nobody.
 	OnSync func(took time.Duration, err error)
 }
 
@@ -34,7 +34,18 @@ type Shared struct {
 	background chan struct{} // holds a token for each queue that syncs in the background
 
 	mu          sync.Mutex // guards directories
-	directories map[string]*groupSync
+	directories map[string]*sharedDir
+}
+
+// A sharedDir is what the queues in one directory share.
+type sharedDir struct {
+	// Set once in Shared.directory.
+	fs     sharedFS
+	path   string
+	volume Volume // nil where it must not be synced as a whole
+
+	entries gathering[*error]  // fsyncs of the directory
+	endings gathering[*ending] // queues that are being closed
 }
 
 // NewShared returns what [Options.Shared] of each queue is set to.
@@ -52,10 +63,26 @@ func NewShared(o SharedOptions) *Shared {
 		fs:          o.FS,
 		onSync:      o.OnSync,
 		background:  make(chan struct{}, backgroundSyncs),
-		directories: make(map[string]*groupSync),
+		directories: make(map[string]*sharedDir),
 	}
 	s.files.init(o.FS, o.MaxOpenFiles)
 	return s
+}
+
+// directory returns what the queues in dir share. Its volume is opened before the
+// first of them writes, for it tells of no error before.
+func (s *Shared) directory(dir string) *sharedDir {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.directories[dir]
+	if d == nil {
+		d = &sharedDir{fs: sharedFS{s.fs, s}, path: dir}
+		if volume, err := s.fs.OpenVolume(dir); err == nil { // otherwise files are synced one by one
+			d.volume = volume
+		}
+		s.directories[dir] = d
+	}
+	return d
 }
 
 // timed runs one fsync and tells of it.
@@ -82,16 +109,14 @@ func (s sharedFS) OpenFile(path string, flag int) (File, error) {
 }
 
 func (s sharedFS) SyncDir(dir string) error {
-	s.shared.mu.Lock()
-	g := s.shared.directories[dir]
-	if g == nil {
-		g = new(groupSync)
-		s.shared.directories[dir] = g
-	}
-	s.shared.mu.Unlock()
-	return g.do(func() error {
-		return s.shared.timed(func() error { return s.FS.SyncDir(dir) })
+	var err error
+	s.shared.directory(dir).entries.do(&err, func(members []*error) {
+		err := s.shared.timed(func() error { return s.FS.SyncDir(dir) })
+		for _, member := range members {
+			*member = err
+		}
 	})
+	return err
 }
 
 type sharedFile struct {
@@ -100,46 +125,3 @@ type sharedFile struct {
 }
 
 func (f sharedFile) Sync() error { return f.shared.timed(f.File.Sync) }
-
-// A groupSync shares the fsyncs of one directory: whoever comes while one runs
-// waits for the next, together with all others who do.
-type groupSync struct {
-	mu      sync.Mutex
-	running *oneSync // nil for none
-	next    *oneSync // begins when running has ended; nil for none
-}
-
-type oneSync struct {
-	done chan struct{}
-	err  error // valid once done is closed
-}
-
-// do returns the result of a sync that began after the call.
-func (g *groupSync) do(sync func() error) error {
-	g.mu.Lock()
-	if g.next != nil {
-		shared := g.next
-		g.mu.Unlock()
-		<-shared.done
-		return shared.err
-	}
-	own, before := &oneSync{done: make(chan struct{})}, g.running
-	if before == nil {
-		g.running = own
-	} else {
-		g.next = own
-	}
-	g.mu.Unlock()
-	if before != nil {
-		<-before.done
-		g.mu.Lock()
-		g.running, g.next = own, nil
-		g.mu.Unlock()
-	}
-	own.err = sync()
-	g.mu.Lock()
-	g.running = nil
-	g.mu.Unlock()
-	close(own.done)
-	return own.err
-}

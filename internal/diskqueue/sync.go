@@ -138,11 +138,7 @@ func (q *Queue) flush(closing bool) error {
 		q.counts.synced = max(q.counts.synced, s.counts.written)
 		q.mu.Unlock()
 	}
-	save := s.isDue()
-	if closing {
-		save = s.counts.ops > s.counts.saved || !q.out.hasMetadata
-	}
-	if !save {
+	if closing && !q.savesLast(s) || !closing && !s.isDue() {
 		return q.flushKept()
 	}
 	if err := q.syncKept(); err != nil {
@@ -151,19 +147,30 @@ func (q *Queue) flush(closing bool) error {
 	// Saved only now: the metadata must not speak of data that a power loss
 	// can still take away.
 	err := q.saveMetadata(s, true)
+	// Also when the save has failed: on a full disk this is what makes room.
+	return errors.Join(err, q.clearUp(s.metadata.read.file))
+}
+
+// savesLast reports whether Close has to save the metadata. It needs writeMu.
+func (q *Queue) savesLast(s snapshot) bool {
+	return s.counts.ops > s.counts.saved || !q.out.hasMetadata
+}
+
+// clearUp removes what is not needed any more once the metadata with the read
+// position in the file of that number was saved.
+func (q *Queue) clearUp(number int64) error {
 	q.mu.Lock()
 	var done []doneFile
 	q.done = slices.DeleteFunc(q.done, func(f doneFile) bool {
-		if f.number >= s.metadata.read.file {
+		if f.number >= number {
 			return false
 		}
 		done = append(done, f)
 		return true
 	})
 	q.mu.Unlock()
-	// Also when the save has failed: on a full disk this is what makes room.
 	q.files.dispose(done)
-	return errors.Join(err, q.flushKept())
+	return q.flushKept()
 }
 
 // release closes the files of a queue that nobody uses at the moment.

@@ -3,8 +3,8 @@ package diskqueue
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
+	"time"
 )
 
 // maxGather is how many bytes of several batches are copied together for one
@@ -14,78 +14,12 @@ const maxGather = 256 << 10
 // gatherBuffers hold batches of several publishers while they are written.
 var gatherBuffers = sync.Pool{New: func() any { b := make([]byte, 0, maxGather); return &b }}
 
-// A group is the batches that are written and synced together. The Put that
-// starts a group leads it: it waits until the group before is done, then
-// commits for all that joined meanwhile.
-type group struct {
-	batches []*Batch
-	done    chan struct{} // closed when err is set; made by the first follower
-	err     error
-}
-
-// Put appends the records of b, which may be read until Put returns. It returns
-// after write(2), and at SyncEvery 1 after fsync; calls that overlap share
-// both. An error means that none of the records is in the queue: the file is
-// cut back to what was accepted before, and the next Put tries anew.
-func (q *Queue) Put(b *Batch) error {
-	if b.Len() == 0 {
-		return nil
-	}
-	if err := b.check(q.o.MinRecordSize); err != nil {
-		return err
-	}
-	q.gatherMu.Lock()
-	if g := q.gathering; g != nil {
-		g.batches = append(g.batches, b)
-		if g.done == nil {
-			g.done = make(chan struct{})
-		}
-		q.gatherMu.Unlock()
-		<-g.done
-		return g.err
-	}
-	g := &group{batches: []*Batch{b}}
-	q.gathering = g
-	q.gatherMu.Unlock()
-
-	q.writeMu.Lock()
-	q.closeGroupLocked(g)
-	err := q.commitLocked(g.batches)
-	q.writeMu.Unlock()
-	if g.done != nil {
-		g.err = err
-		close(g.done)
-	}
-	return err
-}
-
-// maxYields is how often a leader lets others run before it pays for an fsync.
-const maxYields = 16
-
-// closeGroupLocked ends the gathering: who comes now belongs to the next group.
-// It needs writeMu. At SyncEvery 1 it first lets the publishers that the group
-// before has just released come again: otherwise 16 publishers settle into
-// groups of 15 and 1, two fsyncs for 16 records.
-func (q *Queue) closeGroupLocked(g *group) {
-	for yields := 0; ; yields++ {
-		q.gatherMu.Lock()
-		if q.o.SyncEvery > 1 || len(g.batches) >= q.out.publishers || yields == maxYields {
-			q.gathering = nil
-			q.gatherMu.Unlock()
-			break
-		}
-		q.gatherMu.Unlock()
-		runtime.Gosched()
-	}
-	q.out.publishers = max(len(g.batches), q.out.publishers-1)
-}
-
 // writer is the open end of the queue. Guarded by Queue.writeMu.
 type writer struct {
 	file        File // nil when closed; a write opens it again
 	hasMetadata bool // there is a metadata file
-	publishers  int  // expected in a group, from the groups before
 	torn        bool // a failed write could not be undone on disk yet
+	returning   returning
 }
 
 func (w *writer) close() error {
@@ -127,7 +61,9 @@ func (q *Queue) commitLocked(batches []*Batch) error {
 	err := c.write(batches, closing)
 	inline := !closing && (q.o.SyncEvery == 1 || sick || unsynced+c.records > 2*q.o.SyncEvery)
 	if err == nil && inline {
+		start := time.Now()
 		err = q.syncData(q.out.file, c.at)
+		q.out.returning.synced(time.Since(start))
 	}
 	if err != nil {
 		c.undo(start)

@@ -91,6 +91,7 @@ type Process struct {
 // change nothing; SIGHUP makes it reload. It returns the exit code.
 func (p Program[O]) Main() int {
 	floorHeap()
+	defer returnIdleMemory()()
 	reload, terminate := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	signal.Notify(terminate, syscall.SIGTERM)

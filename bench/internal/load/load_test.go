@@ -201,6 +201,9 @@ func TestRefusals(t *testing.T) {
 		},
 		"E_BAD_CHANNEL": func() error { return dial(t, n, nil).Subscribe("t", "*") },
 		"E_BAD_TOPIC":   func() error { return dial(t, n, nil).Publish(Messages{Topic: "*", Size: 1}, 1, 1) },
+		"answered E_BAD_TOPIC": func() error {
+			return dial(t, n, nil).PublishPaced(Messages{Topic: "*"}, 1_000_000, 1000)
+		},
 		"E_INVALID":     func() error { return dial(t, n, nil).Consume(1, NewCountdown(1), nil) },
 		"404 Not Found": func() error { return n.Do(t.Context(), http.MethodPost, "/no", nil) },
 		"not started":   func() error { _, _, err := n.Restart(); return err },

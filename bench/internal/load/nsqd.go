@@ -170,6 +170,9 @@ func (n *NSQD) Stats(ctx context.Context) (suite.Stats, error) {
 	return stats, err
 }
 
+// httpClient goes through no proxy, as clients of the protocol do.
+var httpClient = &http.Client{Transport: &http.Transport{}}
+
 // Do sends a request with a body to the HTTP API, over connections that stay open.
 // Any status but 200 is an error.
 func (n *NSQD) Do(ctx context.Context, method, path string, body []byte) error {
@@ -177,7 +180,7 @@ func (n *NSQD) Do(ctx context.Context, method, path string, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("ask nsqd: %w", err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := httpClient.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask nsqd: %w", err)
 	}

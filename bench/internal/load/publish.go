@@ -3,6 +3,8 @@ package load
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"net"
 	"strconv"
 	"time"
 
@@ -127,28 +129,36 @@ const pace = 200 * time.Microsecond
 func (c *Conn) PublishPaced(m Messages, n int, perSecond float64) error {
 	c.speedUp()
 	m.Batch, m.Size = 0, max(m.Size, stampSize)
-	var g errgroup.Group
-	g.Go(func() error { return c.readAnswers(n) })
-	g.Go(func() error {
-		command := m.command(1)
-		stamp := command[len(command)-m.Size:]
-		start := time.Now()
-		for sent := 0; sent < n; {
-			due := min(n, 1+int(time.Since(start).Seconds()*perSecond))
-			for ; sent < due; sent++ {
-				binary.BigEndian.PutUint64(stamp, uint64(time.Since(epoch)))
-				if err := c.send(command); err != nil {
-					return err
-				}
-			}
-			if err := c.flush(); err != nil {
+	var answers errgroup.Group
+	answers.Go(func() error { return c.readAnswers(n) })
+	err := c.writePaced(m.command(1), m.Size, n, perSecond)
+	if err != nil {
+		c.Close() // or the answers would be waited for in vain
+	}
+	// A refusal says more than that the connection was closed after it.
+	readErr := answers.Wait()
+	if err == nil || readErr != nil && !errors.Is(readErr, net.ErrClosed) {
+		return readErr
+	}
+	return err
+}
+
+// writePaced sends n commands, which end with a body of size bytes.
+func (c *Conn) writePaced(command []byte, size, n int, perSecond float64) error {
+	stamp := command[len(command)-size:]
+	start := time.Now()
+	for sent := 0; ; time.Sleep(pace) {
+		due := min(n, 1+int(time.Since(start).Seconds()*perSecond))
+		for ; sent < due; sent++ {
+			binary.BigEndian.PutUint64(stamp, uint64(time.Since(epoch)))
+			if err := c.send(command); err != nil {
 				return err
 			}
-			time.Sleep(pace)
 		}
-		return nil
-	})
-	return g.Wait()
+		if err := c.flush(); err != nil || sent == n {
+			return err
+		}
+	}
 }
 
 // readAnswers reads n responses. If that fails it closes the connection, so that who
