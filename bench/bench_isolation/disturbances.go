@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -56,13 +57,36 @@ func stalledChannel(s *site) (func() error, error) {
 	return nil, s.publish(load.Messages{Topic: healthyTopic, Size: big, Batch: 100}, s.many(2000))
 }
 
-// stalledConsumer has a consumer of that channel that is sent more than its socket takes.
+// stalledConsumer has a consumer of that channel that is sent more than its socket
+// takes.
 func stalledConsumer(s *site, channel string) error {
 	if _, err := s.subscribe(healthyTopic, channel, 2500, load.BigBuffers); err != nil {
 		return err
 	}
-	return s.publish(load.Messages{Topic: healthyTopic, Size: big, Batch: 100}, s.many(2500))
+	if err := s.publish(load.Messages{Topic: healthyTopic, Size: big, Batch: 100}, 2500); err != nil {
+		return err
+	}
+	// From here on it must take nothing of the healthy flow.
+	for before := int64(-1); ; {
+		stats, err := s.Stats(s.ctx)
+		if err != nil {
+			return err
+		}
+		c, _, _ := stats.Channel(healthyTopic, channel)
+		if c.InFlight == before {
+			return nil
+		}
+		before = c.InFlight
+		select {
+		case <-time.After(stalled):
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
 }
+
+// stalled is how long nothing more is sent to a consumer whose socket is full.
+const stalled = 200 * time.Millisecond
 
 // toDisk publishes to a topic that has more than memory takes and no channel.
 func toDisk(s *site) (func() error, error) {
