@@ -36,7 +36,8 @@ type backend interface {
 	Delete() error
 }
 
-// events are what a backend tells its queue. Neither function may call it.
+// events are what a backend tells its queue. ready may call its Take, synced nothing
+// of it.
 type events struct {
 	ready  func()      // it has left a token in Ready
 	synced func(error) // how a sync in the background went; what failed is tried again

@@ -125,7 +125,9 @@ func (c *conn) fin(params [][]byte) error {
 	if err != nil {
 		return err
 	}
-	c.fins = append(c.fins, id)
+	for ok := true; ok && len(c.fins) < maxFinRun; id, ok = c.in.fin() {
+		c.fins = append(c.fins, id)
+	}
 	if len(c.fins) == maxFinRun {
 		return c.endRuns()
 	}

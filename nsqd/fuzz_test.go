@@ -200,3 +200,44 @@ func FuzzMetadata(f *testing.F) {
 		}
 	})
 }
+
+// What fin and skip take in one go is what line and SplitParams make of it.
+func FuzzShortcuts(f *testing.F) {
+	f.Add([]byte("FIN 0123456789abcdef\nFIN"))
+	f.Add([]byte("FIN 0123456789abcde\r\nNOP\n"))
+	f.Add([]byte("FIN 01234567 9abcdef\n"))
+	f.Add([]byte("FIN 01234567\n9abcdef\n"))
+	f.Add([]byte("FIN \xff123456789abcde\x80\n"))
+	f.Add([]byte("PUB t\n\x00\x00\x00\x01a"))
+	f.Add([]byte("PUB t \n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		b = b[:min(len(b), smallInput)] // all arrives at once
+		input := func() *input {
+			in := newInput(bytes.NewReader(b), func() error { return nil })
+			if len(b) > 0 {
+				if err := in.fill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return in
+		}
+		slow := input()
+		line, err := slow.line()
+		words := protocol.SplitParams(line, nil)
+		well := err == nil && len(words) == 2 && len(b)-slow.buffered() == len(line)+1
+
+		fast := input()
+		id, ok := fast.fin()
+		isFin := well && string(words[0]) == "FIN" && len(words[1]) == len(id)
+		if ok && (!isFin || string(words[1]) != id.String() || fast.buffered() != slow.buffered()) {
+			t.Errorf("%q: took a FIN of %q, and left %d bytes", b, id, fast.buffered())
+		}
+		if plain := !bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' && r != '\n' }); isFin && plain && !ok {
+			t.Errorf("%q: took no FIN", b)
+		}
+		isPub := well && string(line) == "PUB t"
+		if ok := fast.skip("PUB t\n"); !isFin && ok != isPub {
+			t.Errorf("%q: took a PUB %t, want %t", b, ok, isPub)
+		}
+	})
+}

@@ -69,6 +69,42 @@ func (in *input) line() ([]byte, error) {
 	}
 }
 
+// skip takes line, which has its end, if that is what comes next and it has arrived.
+func (in *input) skip(line string) bool {
+	if in.buffered() < len(line) || string(in.buf[in.start:in.start+len(line)]) != line {
+		return false
+	}
+	in.start += len(line)
+	return true
+}
+
+// fin takes a FIN, if that is what comes next and it has arrived. It leaves one that
+// is not plainly well-formed to line.
+func (in *input) fin() (id MessageID, ok bool) {
+	const begin, length = len("FIN "), len("FIN ") + len(id) + len("\n")
+	if in.buffered() < length {
+		return id, false
+	}
+	b := in.buf[in.start : in.start+length]
+	id = MessageID(b[begin:])
+	if string(b[:begin]) != "FIN " || b[length-1] != '\n' || !isWord(id) {
+		return id, false
+	}
+	in.start += length
+	return id, true
+}
+
+// isWord reports whether id has no byte that could end a parameter or a line: none up
+// to the space, looked for in eight bytes at a time.
+func isWord(id MessageID) bool {
+	const each = 0x0101010101010101
+	found := uint64(0)
+	for _, x := range [2]uint64{binary.LittleEndian.Uint64(id[:8]), binary.LittleEndian.Uint64(id[8:])} {
+		found |= (x - (' '+1)*each) &^ x
+	}
+	return found&(0x80*each) == 0
+}
+
 // buffered returns how many bytes have arrived and are not used yet.
 func (in *input) buffered() int { return in.end - in.start }
 

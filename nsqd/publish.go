@@ -18,6 +18,7 @@ import (
 // bodies lie in the input buffer, so a run ends before more is read.
 type publishRun struct {
 	name    string // topic; "" before the first
+	line    string // a PUB to it, as it mostly comes
 	topic   *Topic // nil until the first run to this name
 	bodies  [][]byte
 	command string
@@ -35,7 +36,14 @@ func (c *conn) pub(params [][]byte) error {
 	if err := c.beginRun("PUB", params[1], 0); err != nil {
 		return err
 	}
-	return c.gather("PUB")
+	for {
+		if err := c.gather("PUB"); err != nil {
+			return err
+		}
+		if !c.in.skip(c.run.line) { // else it goes on, and there is nothing to split or to check
+			return nil
+		}
+	}
 }
 
 func (c *conn) dpub(params [][]byte) error {
@@ -72,6 +80,7 @@ func (c *conn) beginRun(command string, topic []byte, delayMs uint32) error {
 			return fatalError(protocol.CodeBadTopic, fmt.Sprintf("%s topic name %q is not valid", command, topic), nil)
 		}
 		r.name, r.topic = string(topic), nil
+		r.line = "PUB " + r.name + "\n"
 	}
 	r.command, r.delayMs = command, delayMs
 	return nil

@@ -484,3 +484,36 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is told of a token and has no use for it passes it on at once, with a Take of
+// nothing: from a Put, a Take, and the end of that Take.
+func TestTokenIsPassedOnAtOnce(t *testing.T) {
+	o := testOptions(t, t.TempDir())
+	var q *Queue
+	passes := 0
+	o.Notify = func() {
+		if q == nil || passes == 0 {
+			return
+		}
+		passes--
+		<-q.Ready()
+		if _, _, err := q.Take(nil, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	q = open(t, o)
+	pass := func(name string, do func()) {
+		passes = 3
+		do()
+		if passes != 0 || len(q.Ready()) != 1 {
+			t.Errorf("%s: %d passes left, %d tokens", name, passes, len(q.Ready()))
+		}
+	}
+	pass("Put", func() { put(t, q, m(1), m(2), m(3)) })
+	<-q.Ready()
+	pass("Take", func() {
+		if got, err := take(q, nil, 1); err != nil || len(got) != 1 {
+			t.Error(got, err)
+		}
+	})
+}

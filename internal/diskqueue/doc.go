@@ -51,7 +51,7 @@
 //
 // gatherMu is held alone or under writeMu, and never waited under. Take needs
 // readMu and mu only, so no fsync holds it up; Depth needs none. Only Empty and
-// Delete hold all.
+// Delete hold all. Notify is called with writeMu at most, since it may Take.
 //
 // There is no goroutine. The first operation that is not on stable storage arms
 // a timer; its function syncs, saves, and closes the files if nothing has

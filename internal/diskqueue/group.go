@@ -96,7 +96,7 @@ func (q *Queue) releaseLocked(g *group) {
 type returning struct {
 	publishers int           // in the last group, and waiting when it was done
 	released   time.Time     // when it was done
-	took       time.Duration // an fsync, on average of late
+	took       time.Duration // an fsync, of late; see synced
 
 	skip   int // groups that are not waited for
 	misses int // how often publishers have not come in time, less how often they have
@@ -142,5 +142,12 @@ func (r *returning) waited(came bool) {
 	r.misses = min(r.misses+1, maxMisses)
 }
 
-// synced notes how long an fsync took.
-func (r *returning) synced(took time.Duration) { r.took += (took - r.took) / 8 }
+// synced notes how long an fsync took. Short ones count for more: a long one may have
+// waited for a processor, during which others are answered.
+func (r *returning) synced(took time.Duration) {
+	if took < r.took {
+		r.took -= (r.took - took) / 4
+	} else {
+		r.took += (took - r.took) / 32
+	}
+}

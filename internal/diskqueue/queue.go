@@ -43,8 +43,8 @@ type Options struct {
 	// SyncTimeout is how long after the first unsynced operation all is synced.
 	// Zero: 2 s.
 	SyncTimeout time.Duration
-	// Notify is called, if not nil, whenever a token was left in Ready. It must
-	// not call the queue.
+	// Notify is called, if not nil, whenever a token was left in Ready. Of the
+	// queue's methods it may call Take.
 	Notify func()
 	// MaxReplay bounds what comes again after a crash although it was finished,
 	// because something older was not: so many records, or 4 KiB for each where

@@ -31,13 +31,22 @@ const (
 // records before it; Ready is announced again after SyncTimeout, and a place
 // that fails for good is given up and counted as damage.
 func (q *Queue) Take(dst [][]byte, most int) (_ [][]byte, first Ticket, err error) {
+	dst, first, more, err := q.take(dst, most)
+	if more {
+		q.announce() // without a lock: who is told may pass the token on with another Take
+	}
+	return dst, first, err
+}
+
+// take is Take but for the token; it reports whether that is to be passed on.
+func (q *Queue) take(dst [][]byte, most int) (_ [][]byte, first Ticket, more bool, err error) {
 	q.readMu.Lock()
 	defer q.readMu.Unlock()
 	q.mu.Lock()
 	closed, end := q.closed, q.write
 	q.mu.Unlock()
 	if closed {
-		return dst, 0, ErrClosed
+		return dst, 0, false, ErrClosed
 	}
 	begin, damage := len(dst), q.files.damage()
 	for len(dst)-begin < most {
@@ -48,17 +57,17 @@ func (q *Queue) Take(dst [][]byte, most int) (_ [][]byte, first Ticket, err erro
 		dst = append(dst, payload)
 	}
 	q.in.settle(end)
-	first = q.endTake(err)
+	first, more = q.endTake(err)
 	q.checkDepth(q.files.damage() != damage)
 	if err != nil {
-		return dst, first, fmt.Errorf("read disk queue %q: %w", q.o.Name, err)
+		return dst, first, false, fmt.Errorf("read disk queue %q: %w", q.o.Name, err)
 	}
-	return dst, first, nil
+	return dst, first, more, nil
 }
 
-// endTake publishes what a Take has done, passes the token on, and returns the
-// ticket of the first record.
-func (q *Queue) endTake(err error) (first Ticket) {
+// endTake publishes what a Take has done. It returns the ticket of the first record,
+// and whether there are more.
+func (q *Queue) endTake(err error) (first Ticket, more bool) {
 	q.mu.Lock()
 	q.done = append(q.done, q.in.done...)
 	q.in.done = nil
@@ -75,12 +84,9 @@ func (q *Queue) endTake(err error) (first Ticket) {
 	if q.window.floor(q.read) != floor { // damage was passed, or the end of a file
 		q.passedLocked(1)
 	}
-	more := q.read.before(q.write)
+	more = q.read.before(q.write)
 	q.mu.Unlock()
-	if more && err == nil {
-		q.announce()
-	}
-	return first
+	return first, more
 }
 
 // Finish says that nobody needs the records of these tickets any more, so that
