@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/nsq-suite/nsq/bench/internal/markdown"
+	"github.com/nsq-suite/nsq/bench/internal/scenario"
 )
 
 // mayGrow is how many times as long as in quiet, or as with the disturbance in another
@@ -36,31 +36,22 @@ func table(results []*result) string {
 // growth is how many times as long as without the disturbance the p99 is: than in
 // quiet, or than with the disturbance beside, whichever is longer.
 func (r *result) growth() float64 {
-	without := max(median(r.samples[quiet].p99), median(r.samples[beside].p99))
-	return median(r.samples[inside].p99) / without
+	without := max(scenario.Median(r.samples[quiet].p99), scenario.Median(r.samples[beside].p99))
+	return scenario.Median(r.samples[inside].p99) / without
 }
 
 func (r *result) verdict() string {
-	if r.growth() > mayGrow && median(r.samples[inside].p99) > isLittle {
+	if r.growth() > mayGrow && scenario.Median(r.samples[inside].p99) > isLittle {
 		return "disturbs"
 	}
 	return ""
 }
 
-// median is the value in the middle, or the mean of the two there; 0 for none.
-func median(list []float64) float64 {
-	if len(list) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(list))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
-}
-
-func milliseconds(list []float64) string { return fmt.Sprintf("%.2f", median(list)) }
+func milliseconds(list []float64) string { return fmt.Sprintf("%.2f", scenario.Median(list)) }
 
 func cpus(list []float64) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%.2f", median(list))
+	return fmt.Sprintf("%.2f", scenario.Median(list))
 }
