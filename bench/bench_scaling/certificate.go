@@ -27,7 +27,7 @@ func certificate() (flags []string, remove func(), err error) {
 		remove()
 		return nil, nil, fmt.Errorf("make a certificate: %w", err)
 	}
-	return []string{"--tls-cert=" + certFile, "--tls-key=" + keyFile}, remove, nil
+	return []string{"--tls-cert=" + certFile, "--tls-key=" + keyFile, "--https-address=127.0.0.1:0"}, remove, nil
 }
 
 func writeCertificate(certFile, keyFile string) error {
