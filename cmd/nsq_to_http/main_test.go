@@ -119,7 +119,7 @@ func TestNothingIsGivenUp(t *testing.T) {
 // messages on disk, so that they survive; what was under way at a kill may arrive
 // twice.
 func TestKills(t *testing.T) {
-	nsqd, hook := tooltest.StartNSQD(t, "", "--mem-queue-size=0", "--sync-every=1", "--msg-timeout=500ms"), newHook(t)
+	nsqd, hook := tooltest.StartNSQD(t, "", "--mem-queue-size=0", "--sync-every=1", "--msg-timeout=2s"), newHook(t)
 	args := append(hasty, "--topic=t", "--post="+hook.URL, "--nsqd-tcp-address="+nsqd.TCPAddr, "--log-level=error")
 	p := tooltest.Start(t, "nsq_to_http", args...)
 	messages := tooltest.Numbered("m", 6000)
