@@ -117,13 +117,7 @@ func (s *series) better(a, b subject) float64 {
 type sample []float64
 
 // median is the value in the middle, or the mean of the two there; 0 for none.
-func (s sample) median() float64 {
-	if len(s) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(s))
-	return (sorted[(len(s)-1)/2] + sorted[len(s)/2]) / 2
-}
+func (s sample) median() float64 { return scenario.Median(s) }
 
 // MarshalJSON implements [json.Marshaler].
 func (s *series) MarshalJSON() ([]byte, error) {

@@ -24,6 +24,7 @@ type service struct {
 	ids    *idSource
 	keeper *timekeeper
 	crew   crew
+	credit credit      // for bodies that arrive
 	tls    *tls.Config // nil: TLS is not offered
 
 	// topic returns the topic of that name, which it creates if need be.

@@ -12,6 +12,7 @@
 //	compress.go    snappy and deflate streams, whose memory is borrowed
 //	auth.go        AUTH: who the client is, what it may publish and subscribe to
 //	publish.go     PUB MPUB DPUB: name, size, then the topic
+//	credit.go      … memory for a body before it has arrived
 //	topic.go       Topic: takes messages, passes them to its channels
 //	queue.go       queue: memory first, disk when full; one type for topics and channels
 //	backend.go     … what it stores on disk and takes from there

@@ -94,7 +94,7 @@ func FuzzBatch(f *testing.F) {
 		for name, r := range map[string]io.Reader{"at once": bytes.NewReader(b), "by bytes": iotest.OneByteReader(bytes.NewReader(b))} {
 			in := newInput(r, func() error { return nil })
 			p := batchParser{count: count, maxSize: maxSize}
-			wire, err := p.read(in, announced)
+			wire, err := p.read(in, announced, min(announced, freeCredit))
 			if (err == nil) != ok {
 				t.Fatalf("%s: %v, want success %v", name, err, ok)
 			}

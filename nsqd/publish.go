@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -113,7 +114,9 @@ func (c *conn) gather(command string) error {
 	if err := c.endRuns(); err != nil {
 		return err
 	}
-	body, err := protocol.ReadBody(c.in, int(n))
+	ahead := c.svc.credit.borrow(int(n))
+	body, err := protocol.ReadBodyAhead(c.in, int(n), ahead)
+	c.svc.credit.giveBack(ahead)
 	if err != nil {
 		return unreadable(protocol.CodeBadMessage, command+" failed to read message body", err)
 	}
@@ -278,7 +281,9 @@ func (c *conn) readBatch() (wire []byte, bounds []uint32, err error) {
 		c.batch = new(batchParser)
 	}
 	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
-	wire, err = c.batch.read(c.in, int(n)-4)
+	ahead := c.svc.credit.borrow(int(n))
+	wire, err = c.batch.read(c.in, int(n)-4, ahead)
+	c.svc.credit.giveBack(ahead)
 	var bad *batchError
 	if errors.As(err, &bad) {
 		return nil, nil, bad.mpub()
@@ -307,18 +312,23 @@ type batchParser struct {
 // reset makes the parser ready for another batch. Unless the bodies are kept, their
 // memory is used again.
 func (p *batchParser) reset(kept bool) {
-	if buf := p.buf; !kept && cap(buf) <= maxPooledBuffer {
-		batchBuffers.Put(&buf)
+	if buf := p.buf; !kept && cap(buf) > 0 {
+		batchBuffers[sizeClass(cap(buf))].Put(&buf)
 	}
 	*p = batchParser{bounds: reusable(p.bounds)}
 }
 
-// batchBuffers are for batches that are on disk before the next one comes.
-var batchBuffers sync.Pool // of *[]byte
+// batchBuffers are for batches that are on disk before the next one comes: small ones,
+// and large ones by their size, so that a batch that is kept has not much more memory
+// than it needs.
+var batchBuffers [32]sync.Pool // of *[]byte; by sizeClass
+
+// sizeClass is which of batchBuffers is for n bytes.
+func sizeClass(n int) int { return min(bits.Len(uint(n)/maxPooledBuffer), len(batchBuffers)-1) }
 
 // batchBuffer returns memory for a batch of n bytes.
 func batchBuffer(n int) []byte {
-	if used, _ := batchBuffers.Get().(*[]byte); used != nil && cap(*used) >= n {
+	if used, _ := batchBuffers[sizeClass(n)].Get().(*[]byte); used != nil && cap(*used) >= n {
 		return (*used)[:0:n]
 	}
 	return make([]byte, 0, n)
@@ -385,13 +395,10 @@ func (p *batchParser) ended(cause error) *batchError {
 	return &batchError{index: p.parsed(), inSize: p.size == 0, inBody: p.size > 0, err: cause}
 }
 
-// batchAhead is how much memory an announced batch gets before it has arrived.
-const batchAhead = 128 << 10
-
 // read returns a batch from in, of which announced bytes are expected, parsed as it
-// arrives.
-func (p *batchParser) read(in *input, announced int) ([]byte, error) {
-	b := batchBuffer(max(min(announced, batchAhead), 5))
+// arrives. It gets memory for ahead bytes before.
+func (p *batchParser) read(in *input, announced, ahead int) ([]byte, error) {
+	b := batchBuffer(max(ahead, 5))
 	for {
 		if len(b) == cap(b) {
 			size := 3 * len(b)

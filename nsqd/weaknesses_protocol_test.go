@@ -189,10 +189,12 @@ func TestWeakness14(t *testing.T) {
 	})
 }
 
-// An announced size reserves little.
+// An announced size reserves little beyond what there is for all clients together; see
+// TestCredit for that.
 func TestWeakness17(t *testing.T) {
 	opts := NewOptions()
 	svc := &service{opts: func() *Options { return opts }, log: opts.logger()}
+	svc.credit.borrow(creditLimit)
 	for _, announced := range []string{"PUB t\n\x00\x0f\xff\xff", "MPUB t\n\x00\x4f\xff\xff\x00\x0f\xff\xff", "IDENTIFY\n\x00\x4f\xff\xff"} {
 		client, server := nsqtest.Pipe()
 		if _, err := io.WriteString(client, announced); err != nil {

@@ -49,7 +49,7 @@ func verdict(r rule, from, to *result, times, limit float64) string {
 func table(d dimension, results []*result) string {
 	rows := [][]string{{d.name, "msg/s", "CPU, µs/msg", "× step before", "× a tenth", "limit, µs/msg", "× a tenth", ""}}
 	for i, r := range results {
-		row := []string{r.name, scenario.Format(median(r.nsqd.rates)), number(r.nsqd.cpu), "", "", number(r.limit.cpu), "", ""}
+		row := []string{r.name, scenario.Format(scenario.Median(r.nsqd.rates)), number(r.nsqd.cpu), "", "", number(r.limit.cpu), "", ""}
 		if from := before(results, i); from >= 0 && d.rule != none {
 			base := results[from]
 			times, limit := ratio(r.nsqd.cpu, base.nsqd.cpu), ratio(r.limit.cpu, base.limit.cpu)
@@ -65,10 +65,10 @@ func table(d dimension, results []*result) string {
 // ratio is how many times as large the median of a is as that of b; 0 if one of them
 // was not measured.
 func ratio(a, b []float64) float64 {
-	if len(a) == 0 || len(b) == 0 || median(b) <= 0 {
+	if len(a) == 0 || len(b) == 0 || scenario.Median(b) <= 0 {
 		return 0
 	}
-	return median(a) / median(b)
+	return scenario.Median(a) / scenario.Median(b)
 }
 
 func factor(x float64) string {
@@ -82,5 +82,5 @@ func number(list []float64) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return scenario.Format(median(list))
+	return scenario.Format(scenario.Median(list))
 }

@@ -106,12 +106,3 @@ func withProcs(procs int, start func() (*load.NSQD, error)) (n *load.NSQD, err e
 	}()
 	return start()
 }
-
-// median is the value in the middle, or the mean of the two there; 0 for none.
-func median(list []float64) float64 {
-	if len(list) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(list))
-	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
-}

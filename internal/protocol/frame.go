@@ -88,8 +88,11 @@ func ReadSized(r io.Reader, limit int32) ([]byte, error) {
 // ReadBody reads exactly n bytes. A peer can announce any n, so memory grows with
 // what it really sends: a buffer of 64 KiB at first, then three times what has
 // arrived. A stream that ends early gives [io.ErrUnexpectedEOF].
-func ReadBody(r io.Reader, n int) ([]byte, error) {
-	b := make([]byte, min(n, readAhead))
+func ReadBody(r io.Reader, n int) ([]byte, error) { return ReadBodyAhead(r, n, readAhead) }
+
+// ReadBodyAhead is ReadBody with a buffer of ahead bytes at first, at least 1.
+func ReadBodyAhead(r io.Reader, n, ahead int) ([]byte, error) {
+	b := make([]byte, min(n, ahead))
 	for have := 0; ; {
 		m, err := io.ReadFull(r, b[have:])
 		have += m

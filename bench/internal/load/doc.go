@@ -2,7 +2,8 @@
 //
 // An [NSQD] is started from a binary ([Start]), with an empty data directory and
 // free ports, or is one that runs already ([Connect]). [NSQD.Dial] gives raw
-// protocol connections, which publish ([Conn.Publish], [Conn.PublishPaced]) and
+// protocol connections, bare or with a layer over the socket ([OverTLS]), which publish
+// ([Conn.Publish], [Conn.PublishInTurn], [Conn.PublishPaced]) and
 // consume ([Conn.Subscribe], [Conn.Consume]) so cheaply that nsqd is what limits the
 // rate: commands are built once, many are outstanding, FINs are gathered, and no
 // message is copied. No client library is part of what is measured.

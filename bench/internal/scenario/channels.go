@@ -46,9 +46,9 @@ func (c *Channels) Check() error {
 	case (c.Layer == "snappy" || c.Layer == "deflate") && c.Number*c.Channels*c.Consumers > 1:
 		return errors.New("--layer: with a compression there must be one consumer in all")
 	}
-	return atLeast(setting{"topics", c.Number, 1}, setting{"messages", c.Messages, 1}, setting{"size", c.Size, 1},
+	return atLeast(setting{"messages", c.Messages, 1}, setting{"size", c.Size, 1},
 		setting{"channels", c.Channels, 1}, setting{"producers", c.Producers, 1}, setting{"consumers", c.Consumers, 1},
-		setting{"rdy", c.RDY, 1}, setting{"batch-size", c.BatchSize, 1}, setting{"window", c.Window, 1})
+		setting{"rdy", c.RDY, 1}, setting{"batch-size", c.BatchSize, 1}, setting{"window", c.Window, 1}, setting{"topics", c.Number, 1})
 }
 
 // Scale implements [Scenario].

@@ -5,7 +5,7 @@
 //	writer.go       publish: PUB or MPUB, some commands outstanding
 //	http.go         publish by POST /pub
 //	reader.go       drain a channel that was filled before
-//	channels.go     publish to a topic with channels, and consume them at the same time
+//	channels.go     publish to topics with channels, and consume them at the same time
 //	latency.go      publish at a pace, and see how old messages arrive
 //	connections.go  many consumers that have nothing to do
 //	topics.go       many topics, and a restart

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nsq-suite/nsq/bench/internal/load"
@@ -80,6 +81,15 @@ func (f *Figures) addCPU(cost load.Cost, n int) {
 	if cost.Measured {
 		f.add(CPU, float64(cost.CPU.Nanoseconds())/1000/float64(n))
 	}
+}
+
+// Median is the value in the middle, or the mean of the two there; 0 for none.
+func Median(list []float64) float64 {
+	if len(list) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(list))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
 func mebibytes(n int64) float64      { return float64(n) / (1 << 20) }

@@ -130,6 +130,20 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A compression and consumers that share their messages do not go together.
+func TestCheckLayer(t *testing.T) {
+	for layer, want := range map[string]string{
+		"": "", "tls": "", "snappy": "--layer: with a compression there must be one consumer in all",
+		"deflate": "--layer: with a compression there must be one consumer in all", "x": `--layer "x" is not known`,
+	} {
+		c := NewChannels()
+		c.Layer = layer
+		if err := c.Check(); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%q: %v", layer, err)
+		}
+	}
+}
+
 func TestFormat(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0.000", 0.0123: "0.012", 0.25: "0.250", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 9999: "9999",

@@ -1,0 +1,105 @@
+// Bench_isolation measures whether what goes on elsewhere in an nsqd delays the messages
+// of a topic and channel that are well: a thousand messages a second, whose time from PUB
+// to the consumer is measured alone and beside one disturbance after the other.
+//
+//	bench_isolation [-nsqd build/nsqd] [-run regexp] [-n 5] [-share 0.5] ...
+//
+//	disturbances.go  what goes on elsewhere
+//	site.go          … on one nsqd, as fast as is allowed
+//	flow.go          the messages that are measured
+//	measure.go       all of it in turns, some rounds
+//	table.go         what came out
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/nsq-suite/nsq/internal/tool"
+)
+
+// options are the flags.
+type options struct {
+	NSQD     string        `flag:"nsqd" value:"path" usage:"the nsqd to measure"`
+	DataPath string        `flag:"data-path" value:"path" usage:"directory for its data, on the disk that is to be slow or small; it must be empty (default: a temporary one)"`
+	Run      string        `flag:"run" value:"regexp" usage:"disturbances to measure, by name"`
+	Rounds   int           `flag:"n" usage:"rounds; medians are told"`
+	Duration time.Duration `flag:"duration" usage:"how long one measurement takes"`
+	Rate     int           `flag:"rate" usage:"messages per second that are measured"`
+	Share    float64       `flag:"share" usage:"how much CPU nsqd may need while it is disturbed, in CPUs"`
+	Scale    float64       `flag:"scale" usage:"how many topics, channels and messages disturb, as a multiple of what is usual"`
+
+	disturbances []disturbance // those that Run matches; set by check
+}
+
+func main() { os.Exit(command().Main()) }
+
+func command() tool.Command {
+	o := &options{NSQD: "build/nsqd", Run: ".", Rounds: 5, Duration: 2 * time.Second, Rate: 1000, Share: 0.5, Scale: 1}
+	return tool.Command{
+		Name: "bench_isolation",
+		Summary: "Measures how long the messages of one topic take while nsqd is busy with others: the\n" +
+			"p50 and p99 in quiet, with the disturbance in another nsqd beside, which says what the\n" +
+			"machine makes of it, and with the disturbance in the same nsqd, which may be twice that.",
+		Examples: `  bench_isolation
+  bench_isolation --run='huge|fsync' --n=9 --share=0.3
+  bench_isolation --run=disk --data-path=/mnt/slow/empty`,
+		Options: o,
+		Check:   o.check,
+		Run:     o.run,
+	}
+}
+
+func (o *options) check() error {
+	pattern, err := regexp.Compile(o.Run)
+	switch {
+	case err != nil:
+		return fmt.Errorf("--run: %w", err)
+	case o.Rounds < 1:
+		return errors.New("--n must be at least 1")
+	case o.Duration < time.Millisecond:
+		return errors.New("--duration must be at least 1ms")
+	case o.Rate < 1:
+		return errors.New("--rate must be at least 1")
+	case !(o.Share > 0):
+		return errors.New("--share must be above 0")
+	case !(o.Scale > 0):
+		return errors.New("--scale must be above 0")
+	}
+	for _, d := range disturbances {
+		if pattern.MatchString(d.name) {
+			o.disturbances = append(o.disturbances, d)
+		}
+	}
+	if len(o.disturbances) == 0 {
+		return fmt.Errorf("--run: no disturbance matches %s", o.Run)
+	}
+	return nil
+}
+
+func (o *options) run(ctx context.Context, env *tool.Env) error {
+	var results []*result
+	var errs []error
+	for _, d := range o.disturbances {
+		r, err := o.measure(ctx, env, d)
+		if ctx.Err() != nil {
+			errs = append(errs, errors.New("interrupted"))
+			break
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", d.name, err))
+			continue
+		}
+		results = append(results, r)
+	}
+	if len(results) > 0 {
+		if _, err := fmt.Fprint(env.Stdout, table(results)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
