@@ -185,6 +185,7 @@ func (c *conn) end(err error) {
 	}
 	c.hangUp(c.lingering(err))
 	c.pump.end()
+	c.log.Info("PROTOCOL(V2): [" + c.addr + "] exiting messagePump")
 	c.leave()
 	c.in.release()
 	c.out.release()

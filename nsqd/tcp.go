@@ -137,7 +137,6 @@ func (n *NSQD) accept(ctx context.Context) error {
 func (n *NSQD) admit(c net.Conn) {
 	limit := n.options().MaxConnections
 	if n.conns.join(c, limit, func() { n.handle(c) }) {
-		n.log.Info("TCP: new client(" + remoteAddr(c) + ")")
 		return
 	}
 	n.log.Warn(fmt.Sprintf("TCP: refused client(%s)", remoteAddr(c)), "max_connections", limit)
@@ -157,6 +156,7 @@ func (n *NSQD) handle(c net.Conn) {
 // that it may have, and closes the connection then.
 func (n *NSQD) greet(c net.Conn) *conn {
 	addr := remoteAddr(c)
+	n.log.Info("TCP: new client(" + addr + ")")
 	var magic [4]byte
 	err := c.SetDeadline(time.Now().Add(n.options().MagicTimeout))
 	if err == nil {

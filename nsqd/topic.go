@@ -349,6 +349,7 @@ func (t *Topic) empty() error { return t.queue.empty() }
 func (t *Topic) close() error {
 	t.env.log.Info(fmt.Sprintf("TOPIC(%s): closing", t.name))
 	t.stop()
+	t.env.log.Info(fmt.Sprintf("TOPIC(%s): closing ... messagePump", t.name))
 	inMemory := t.queue.memory.Len()
 	var err error
 	for _, c := range t.channelList() {
