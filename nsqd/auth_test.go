@@ -302,7 +302,7 @@ func publishRuns(t testing.TB, grant string) func() {
 		}
 		c.grant.Store(g)
 	}
-	return func() { executeCommands(t, c, 200) }
+	return func() { executeLoop(t, c) }
 }
 
 // AUTH costs a message nothing, and a run of messages no memory.

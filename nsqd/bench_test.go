@@ -36,11 +36,13 @@ func (l *commandLoop) RemoteAddr() net.Addr             { return &net.TCPAddr{} 
 func (l *commandLoop) SetReadDeadline(time.Time) error  { return nil }
 func (l *commandLoop) SetWriteDeadline(time.Time) error { return nil }
 
-// executeCommands executes the next n commands of a client.
-func executeCommands(t testing.TB, c *conn, n int) {
-	for range n {
+// executeLoop executes the commands of a client up to the next NOP, before which runs
+// end.
+func executeLoop(t testing.TB, c *conn) {
+	for nop := false; !nop; {
 		line, err := c.in.line()
 		if err == nil {
+			nop = string(line) == "NOP"
 			c.params = protocol.SplitParams(line, c.params[:0])
 			err = c.execute(c.params)
 		}
@@ -160,9 +162,9 @@ func (f *finisher) SetDeadline(time.Time) error      { return nil }
 func (f *finisher) SetWriteDeadline(time.Time) error { return nil }
 func (f *finisher) Close() error                     { return f.SetReadDeadline(past) }
 
-// loopConn is a client that sends commands again and again, amid its work.
+// loopConn is a client that sends commands and a NOP again and again, amid its work.
 func loopConn(n *NSQD, commands string) *conn {
-	c := newConn(n.svc, &commandLoop{commands: commands})
+	c := newConn(n.svc, &commandLoop{commands: commands + "NOP\n"})
 	c.ioScratch = new(ioScratch)
 	return c
 }
@@ -178,10 +180,7 @@ func passThrough(t testing.TB, channels int) func() {
 	producer := loopConn(n, pubs("t", 100))
 	executed := 2
 	return func() {
-		executeCommands(t, producer, 100)
-		if err := producer.beforeRead(); err != nil { // the end of the run
-			t.Fatal(err)
-		}
+		executeLoop(t, producer)
 		executed += 100
 		for _, f := range consumers {
 			f.await(executed)
@@ -218,7 +217,7 @@ func publishBatch(t testing.TB) func() {
 	command := protocol.AppendSized(protocol.AppendCommand(nil, "MPUB", "t#ephemeral"), body)
 	n := benchDaemon(t, 1)
 	c := loopConn(n, string(command))
-	return func() { executeCommands(t, c, 1) }
+	return func() { executeLoop(t, c) }
 }
 
 func BenchmarkPublishBatch(b *testing.B) {

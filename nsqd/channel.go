@@ -153,6 +153,17 @@ func (c *Channel) requeue(e entry, delay time.Duration) {
 	c.queue.keep([]entry{e})
 }
 
+// twinPause is how long a message waits for another of its ID to be answered.
+const twinPause = 100 * time.Millisecond
+
+// putOff lets twins, which were about to be delivered, wait for a moment.
+func (c *Channel) putOff(twins []entry) {
+	for _, e := range twins {
+		e.attempts--
+		c.deferred.addDue(e.alone(), c.env.keeper.clock.now()+int64(twinPause))
+	}
+}
+
 // inFlightElsewhere reports whether id is in flight to another client than the
 // owner of table.
 func (c *Channel) inFlightElsewhere(table *inFlight, id MessageID) bool {

@@ -125,13 +125,15 @@ func (c *conn) fin(params [][]byte) error {
 	if err != nil {
 		return err
 	}
-	for ok := true; ok && len(c.fins) < maxFinRun; id, ok = c.in.fin() {
+	c.fins = append(c.fins, id)
+	for len(c.fins) < maxFinRun {
+		id, ok := c.in.fin()
+		if !ok {
+			return nil
+		}
 		c.fins = append(c.fins, id)
 	}
-	if len(c.fins) == maxFinRun {
-		return c.endRuns()
-	}
-	return nil
+	return c.endRuns()
 }
 
 // endFinRun finishes the gathered messages and answers for those that are not in

@@ -318,6 +318,30 @@ func TestDuplicateInFlight(t *testing.T) {
 	})
 }
 
+// A message whose ID is in flight as that of another, since nsqd was restarted with the
+// clock set back, is delivered once the other is answered.
+func TestTwinInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startBubble(t, nil)
+		c := b.connect().Sub("t", "ch").Rdy(10)
+		ch := b.channel("t", "ch")
+		id := MessageID([]byte("0123456789abcdef"))
+		ch.put([]entry{recordOf(id, 1, "a"), recordOf(id, 2, "b"), recordOf(id, 2, "a")})
+		seen := []string{}
+		for range 3 {
+			m := c.ReadMessage()
+			seen = append(seen, fmt.Sprint(m.Body, m.Nanos, m.Attempts))
+			time.Sleep(time.Second)
+			nsqtest.Equal(t, ch.inFlightCount(), int64(1))
+			c.Fin(m.ID)
+		}
+		slices.Sort(seen)
+		nsqtest.Equal(t, strings.Join(seen, ","), "a1 1,a2 1,b2 1")
+		synctest.Wait()
+		nsqtest.Equal(t, ch.inFlightCount()+ch.deferred.Len(), int64(0))
+	})
+}
+
 func TestSampleRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := startBubble(t, func(o *Options) { o.MaxRdyCount = 10000 })

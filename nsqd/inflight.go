@@ -56,11 +56,13 @@ func (k idKey) hash() uint64 {
 // Len returns how many messages are in flight.
 func (f *inFlight) Len() int64 { return f.length.Load() }
 
-// start marks entries, with their ids, as delivered just now. An ID that is in flight
-// to this client already stands for the same message twice in the queue, as happens
-// after a crash: one delivery is enough, so the second is dropped from entries and
-// ids, and its record added to dropped. It returns how many stay.
-func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration, dropped *tickets) (kept int) {
+// start marks entries, with their ids, as delivered just now, and returns how many
+// stay. An ID that is in flight to this client already stands for the same message
+// twice in the queue, as happens after a crash: one delivery is enough, so the second
+// is dropped from entries and ids, and its record added to dropped. Or it stands for
+// another message, twin, which was published after a restart with the clock set back:
+// the client could answer only one of them.
+func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration, dropped *tickets) (kept int, twins []entry) {
 	now := f.keeper.clock.now()
 	due := now + int64(timeout)
 	f.mu.Lock()
@@ -68,6 +70,8 @@ func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration
 		if f.set.Add(keyOf(ids[i]), due, flight{e, now}) {
 			entries[kept], ids[kept] = e, ids[i]
 			kept++
+		} else if same, _ := f.set.Get(keyOf(ids[i])); same.isTwin(e) {
+			twins = append(twins, e)
 		} else {
 			dropped.add(e)
 		}
@@ -78,7 +82,7 @@ func (f *inFlight) start(entries []entry, ids []MessageID, timeout time.Duration
 	if arm {
 		f.keeper.set(&f.alarm, due)
 	}
-	return kept
+	return kept, twins
 }
 
 // armLocked reports whether the alarm must be set for due, which the caller does

@@ -143,6 +143,11 @@ func (e *entry) bodySize() int {
 	return int(bounds[e.count]-bounds[0]) - sizePrefix*e.Len()
 }
 
+// isTwin reports whether other, one message of the same ID as e, is another message.
+func (e *entry) isTwin(other entry) bool {
+	return e.batch.nanos != other.batch.nanos || e.body() != other.body()
+}
+
 func (e *entry) delay() time.Duration { return time.Duration(e.batch.delayMs) * time.Millisecond }
 
 // alone returns e, one message, with memory of its own: it may wait long, and must

@@ -408,10 +408,11 @@ func (p *pump) send(entries []entry) error {
 		entries[i].attempts++
 		ids[i] = entries[i].id()
 	}
-	kept := p.sub.inFlight.start(entries, ids, p.settings.msgTimeout, &p.scratch.dropped)
-	if n := len(entries) - kept; n > 0 {
+	kept, twins := p.sub.inFlight.start(entries, ids, p.settings.msgTimeout, &p.scratch.dropped)
+	if n := len(entries) - kept - len(twins); n > 0 {
 		p.sub.channel.duplicates.Add(uint64(n))
 	}
+	p.sub.channel.putOff(twins)
 	entries, ids = entries[:kept], ids[:kept]
 	p.sub.channel.queue.finish(&p.scratch.dropped)
 	if p.sub.channel.closing.Load() {

@@ -120,14 +120,17 @@ func (p *peer) readBody() ([]byte, error) {
 
 // decodeIdentity reads the body of IDENTIFY and checks that it says enough.
 func decodeIdentity(body []byte) (identity, error) {
-	var who identity
+	var who struct {
+		identity
+		RemoteAddress string `json:"remote_address"` // not used, and must be a string all the same
+	}
 	if err := json.Unmarshal(body, &who); err != nil {
 		return identity{}, badBody("failed to decode JSON body", err)
 	}
 	if who.BroadcastAddress == "" || who.TCPPort == 0 || who.HTTPPort == 0 || who.Version == "" {
 		return identity{}, badBody("missing fields", nil)
 	}
-	return who, nil
+	return who.identity, nil
 }
 
 // names checks the parameters of REGISTER and UNREGISTER. The channel is empty

@@ -251,6 +251,29 @@ func TestTombstoneOfOneRegistration(t *testing.T) {
 	}
 }
 
+// What is ephemeral and has no producer goes with the UNREGISTER of anybody: HTTP
+// can make such topics and channels, and nobody has registered those.
+func TestUnregisterOfEphemeral(t *testing.T) {
+	d := start(t)
+	s := d.identified()
+	d.post("/channel/create?topic=t%23ephemeral&channel=c%23ephemeral")
+	d.post("/channel/create?topic=t%23ephemeral&channel=d")
+	s.do("UNREGISTER t#ephemeral d", "UNREGISTER t#ephemeral c#ephemeral")
+	if got, want := d.get("/channels?topic=t%23ephemeral"), `200 {"channels":["d"]}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	s.do("UNREGISTER t#ephemeral")
+	if got, want := d.get("/lookup?topic=t%23ephemeral"), `404 {"message":"TOPIC_NOT_FOUND"}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	other := d.identified()
+	other.do("REGISTER u#ephemeral c#ephemeral")
+	s.do("UNREGISTER u#ephemeral c#ephemeral", "UNREGISTER u#ephemeral")
+	if got, want := d.get("/channels?topic=u%23ephemeral"), `200 {"channels":["c#ephemeral"]}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestHTMLInIdentityIsEscaped(t *testing.T) {
 	d := start(t)
 	c := d.v1()

@@ -109,32 +109,29 @@ func (m *model) register(p int, t, c string) (newInTopic, newInChannel bool, err
 
 func (m *model) unregisterChannel(p int, t, c string) bool {
 	key := [2]string{t, c}
-	if !m.channels[key][p] {
-		return false
-	}
+	was := m.channels[key][p]
 	delete(m.channels[key], p)
 	if len(m.channels[key]) == 0 && ephemeral(c) {
 		delete(m.channels, key)
 	}
-	return true
+	return was
 }
 
 func (m *model) unregisterTopic(p int, t string) (channels []string, was bool) {
 	for _, key := range slices.Collect(maps.Keys(m.channels)) {
-		if key[0] == t && m.unregisterChannel(p, t, key[1]) {
+		if key[0] == t && m.channels[key][p] {
+			m.unregisterChannel(p, t, key[1])
 			channels = append(channels, key[1])
 		}
 	}
 	slices.Sort(channels)
-	if !m.topics[t][p] {
-		return channels, false
-	}
+	was = m.topics[t][p]
 	delete(m.topics[t], p)
 	delete(m.tombstones[t], p)
 	if len(m.topics[t]) == 0 && ephemeral(t) {
 		m.deleteTopic(t)
 	}
-	return channels, true
+	return channels, was
 }
 
 func (m *model) deleteTopic(t string) {
@@ -149,7 +146,9 @@ func (m *model) disconnect(p int) {
 		if m.tombstoned(t, p) {
 			m.departed[t][p%4] = m.tombstones[t][p]
 		}
-		m.unregisterTopic(p, t)
+		if m.topics[t][p] {
+			m.unregisterTopic(p, t)
+		}
 	}
 	delete(m.lastUpdate, p)
 }

@@ -149,7 +149,7 @@ func TestIdentifyBodies(t *testing.T) {
 	for body, want := range map[string]string{
 		identity: reply,
 		`{"broadcast_address":"nsqd1","hostname":"nsqd1","http_port":4151,"tcp_port":4150,"topology_region":"","topology_zone":"","version":"1.3.0"}`: reply,
-		`{"Broadcast_Address":"h","HTTP_PORT":2,"Tcp_Port":-1,"VERSION":"x","more":[{}],"remote_address":5}`:                                          reply,
+		`{"Broadcast_Address":"h","HTTP_PORT":2,"Tcp_Port":-1,"VERSION":"x","more":[{}],"remote_address":"y"}`:                                        reply,
 		"\n" + identity + "\n": reply,
 		`{"broadcast_address":"","http_port":2,"tcp_port":1,"version":"x"}`:  missing,
 		`{"broadcast_address":"h","http_port":0,"tcp_port":1,"version":"x"}`: missing,
@@ -160,6 +160,7 @@ func TestIdentifyBodies(t *testing.T) {
 		`{"broadcast_address":"h","http_port":2,"tcp_port":1.5,"version":"x"}`:                  undecodable,
 		`{"broadcast_address":"h","http_port":2,"tcp_port":99999999999999999999,"version":"x"}`: undecodable,
 		`{"broadcast_address":5,"http_port":2,"tcp_port":1,"version":"x"}`:                      undecodable,
+		`{"broadcast_address":"h","http_port":2,"tcp_port":1,"version":"x","remote_address":5}`: undecodable,
 		`[]`:           undecodable,
 		`"x"`:          undecodable,
 		identity + "x": undecodable,

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nsq-suite/nsq/internal/protocol"
 )
 
 // registry is the registration database: which producers announce which topics
@@ -196,7 +194,8 @@ func count(is bool) int {
 }
 
 // unregisterChannel takes the producer out of the channel and reports whether
-// it was there.
+// it was there. An ephemeral channel without a producer goes even if it was not:
+// one that HTTP has made.
 func (r *registry) unregisterChannel(p *producer, topicName, channelName string) bool {
 	s := r.shard(topicName)
 	s.mu.Lock()
@@ -206,19 +205,23 @@ func (r *registry) unregisterChannel(p *producer, topicName, channelName string)
 		return false
 	}
 	i, ok := findChannel(t, channelName)
-	if !ok || !t.channels[i].remove(p) {
+	if !ok {
 		return false
 	}
+	was := t.channels[i].remove(p)
 	if t.channels[i].isOver() {
 		t.channels = slices.Delete(t.channels, i, i+1)
 		r.release(1)
 	}
-	p.leave(nil, 1)
-	return true
+	if was {
+		p.leave(nil, 1)
+	}
+	return was
 }
 
 // unregisterTopic takes the producer out of the topic and all its channels. It
-// returns the names of those channels and whether it was in the topic.
+// returns the names of those channels and whether it was in the topic. An
+// ephemeral topic without a producer goes even if it was not.
 func (r *registry) unregisterTopic(p *producer, topicName string) (channels []string, wasInTopic bool) {
 	s := r.shard(topicName)
 	s.mu.Lock()
@@ -230,6 +233,9 @@ func (r *registry) unregisterTopic(p *producer, topicName string) (channels []st
 	was, gone := t.leaveChannels(p, func(name string) { channels = append(channels, name) })
 	r.release(gone)
 	wasInTopic = r.removeLocked(t, p)
+	if !wasInTopic && t.isOver() {
+		r.forgetLocked(t)
+	}
 	p.leave(t, was)
 	return channels, wasInTopic
 }
@@ -424,7 +430,7 @@ func (r *registry) removeLocked(t *topic, p *producer) bool {
 	if len(t.slots) == 0 {
 		t.slots = nil // gives the memory back
 		t.unusedSince = r.now()
-		if protocol.IsEphemeral(t.name) {
+		if t.isOver() {
 			r.forgetLocked(t)
 		}
 	}

@@ -156,5 +156,8 @@ func (c *channel) remove(p *producer) bool {
 	return ok
 }
 
+// isOver reports whether the topic goes because nobody has it any more.
+func (t *topic) isOver() bool { return len(t.slots) == 0 && protocol.IsEphemeral(t.name) }
+
 // isOver reports whether the channel goes because nobody has it any more.
 func (c *channel) isOver() bool { return len(c.slots) == 0 && protocol.IsEphemeral(c.name) }

@@ -154,6 +154,10 @@ func TestConfigFile(t *testing.T) {
 	if code != 0 || stdout != "a\nb\n" && stdout != "b\na\n" || !strings.Contains(stderr, "unknown option nope") {
 		t.Errorf("exit code %d, stdout %q\n%s", code, stdout, stderr)
 	}
+	const strict = "--strict-config: config file: unknown option nope is ignored; arguments from here on are ignored: stray\n"
+	if code, stdout, stderr := tooltest.Run(t, "", "nsq_tail", "--config="+file, "--strict-config", "stray"); code != 1 || stdout != "" || !strings.HasSuffix(stderr, strict) {
+		t.Errorf("exit code %d, stdout %q\n%s", code, stdout, stderr)
+	}
 	writeFile(t, file, "consumer_opts = ['bogus']\n")
 	if code, _, stderr := tooltest.Run(t, "", "nsq_tail", "--config="+file); code != 1 || !strings.Contains(stderr, "failed parsing consumer_opts [bogus] - invalid option bogus") {
 		t.Errorf("exit code %d\n%s", code, stderr)

@@ -4,12 +4,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +26,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/nsq-suite/nsq/internal/nsqtest"
 	"github.com/nsq-suite/nsq/internal/tool/tooltest"
 )
 
@@ -49,13 +54,15 @@ func TestOutcomes(t *testing.T) {
 		tooltest.Refuses("--topic or --topic-pattern required", nobody),
 		tooltest.Refuses("--lookupd-http-address must be specified when no --topic specified", nobody, "--topic-pattern=x"),
 		tooltest.Refuses("--sync-interval should be positive", nobody, "--topic=t", "--sync-interval=0"),
-		tooltest.Refuses("--topic-refresh should be positive", nobody, "--topic=t", "--topic-refresh=0"),
+		tooltest.Refuses("--topic-refresh should be positive", lookupd, "--topic-pattern=t", "--topic-refresh=0"),
+		tooltest.Ends(1, "", `ERROR: couldn't create logger for new topic t: dial tcp `, nobody, out, "--topic=t", "--topic-refresh=0"),
 		tooltest.Ends(1, "", tooltest.Line(`--topic-pattern is invalid: error parsing regexp: .*`), lookupd, "--topic-pattern=("),
 		tooltest.Ends(1, "", `^`+fatal+`FATAL: invalid MaxInFlight ! -1 < 0\n$`, nobody, "--topic=t", "--max-in-flight=-1"),
 		tooltest.Ends(1, "", `(?s)^`+fatal+`ERROR: (couldn't create logger for new topic t: missing <REV> in --filename-format when gzip, rotation, or work dir enabled)\n`+fatal+`FATAL: couldn't create logger`,
 			nobody, out, "--topic=t", "--gzip", "--filename-format=x"),
 		tooltest.Ends(1, "", `ERROR: couldn't create logger for new topic \*: invalid topic name\n`, nobody, out, "--topic=*"),
 		tooltest.Ends(1, "", `ERROR: couldn't create logger for new topic t: dial tcp 127.0.0.1:1: connect: connection refused\n`, nobody, out, "--topic=t"),
+		tooltest.Ends(1, "", `^`+fatal+`FATAL: --tls-cert and --tls-key are used together\n$`, nobody, out, "--topic=t", "--tls-cert=x"),
 		tooltest.Ends(1, "", `^x.*FATAL: `, nobody, out, "--topic=t", "--log-level=fatal", "--log-prefix=x "),
 	})
 }
@@ -308,6 +315,35 @@ func TestDiscovery(t *testing.T) {
 	}
 	if c := nsqd.Channel("other", "nsq_to_file"); c.Name != "" {
 		t.Errorf("%+v", c)
+	}
+}
+
+// An nsqlookupd over HTTPS is asked for topics and nsqds, with the certificate that it
+// demands.
+func TestDiscoveryOverHTTPS(t *testing.T) {
+	lookupd := tooltest.StartLookupd(t)
+	nsqd := tooltest.StartNSQD(t, lookupd.TCPAddr)
+	nsqd.Publish("log", "1")
+	ca := nsqtest.NewCA(t)
+	s := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: lookupd.HTTPAddr}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that fail
+	s.TLS = ca.Client(ca.Issue("lookupd"))
+	s.TLS.ClientAuth, s.TLS.ClientCAs = tls.RequireAndVerifyClientCert, s.TLS.RootCAs
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	cert, key := ca.IssueFiles("client")
+	out := t.TempDir()
+	flags := []string{"--topic-pattern=^log$", "--topic-refresh=50ms", "--sync-interval=50ms", "--output-dir=" + out, "--filename-format=<TOPIC>",
+		"--lookupd-http-address=" + s.URL, "--tls-root-ca-file=" + ca.File()}
+
+	p := tooltest.Start(t, "nsq_to_file", flags...)
+	p.Stderr.Wait(`ERROR: could not retrieve topic list: Get "https://`)
+	p.Stop()
+	p = tooltest.Start(t, "nsq_to_file", append(flags, "--tls-cert="+cert, "--tls-key="+key)...)
+	nsqd.WaitEmpty("log", "nsq_to_file")
+	p.Stop()
+	if got := files(t, out); got["log"] != "1\n" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -154,7 +153,7 @@ func (p Program[O]) parse(args []string, output io.Writer) (opts *O, line comman
 	line.flags.SetOutput(output)
 	line.flags.BoolVar(&line.version, "version", false, "print the version and exit")
 	line.flags.StringVar(&line.path, "config", "", "`path` to a TOML file")
-	line.flags.BoolVar(&line.strict, "strict-config", false, "do not start if something in the options is doubtful, as an unknown key in the file")
+	line.flags.BoolVar(&line.strict, "strict-config", false, config.StrictUsage)
 	return opts, line, line.flags.Parse(args)
 }
 
@@ -164,14 +163,12 @@ func (p Program[O]) load(opts *O, line commandLine) (warnings []string, err erro
 	if warnings, err = config.Load(opts, line.flags, line.path); err != nil {
 		return nil, err
 	}
-	if line.flags.NArg() > 0 {
-		warnings = append(warnings, "arguments from here on are ignored: "+strings.Join(line.flags.Args(), " "))
-	}
+	warnings = append(warnings, config.StrayArguments(line.flags)...)
 	if p.Doubts != nil {
 		warnings = append(warnings, p.Doubts(opts)...)
 	}
-	if line.strict && len(warnings) > 0 {
-		return nil, fmt.Errorf("--strict-config: %s", strings.Join(warnings, "; "))
+	if line.strict {
+		return nil, config.Strict(warnings)
 	}
 	return warnings, nil
 }

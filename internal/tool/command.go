@@ -107,6 +107,7 @@ func (c Command) Execute(ctx context.Context, env *Env, args []string) int {
 	fs.SetOutput(env.Screen)
 	showVersion := fs.Bool("version", false, "print the version and exit")
 	path := fs.String("config", "", "`path` to a TOML file with these options, _ for each - in their names")
+	strict := fs.Bool("strict-config", false, config.StrictUsage)
 	c.extendUsage(fs)
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -117,7 +118,7 @@ func (c Command) Execute(ctx context.Context, env *Env, args []string) int {
 	if *showVersion && c.CheckFirst == nil {
 		return c.version(env)
 	}
-	warnings, err := config.Load(c.Options, fs, *path)
+	warnings, err := c.load(fs, *path, *strict)
 	if err != nil {
 		return c.fail(env, err)
 	}
@@ -145,6 +146,21 @@ func (c Command) Execute(ctx context.Context, env *Env, args []string) int {
 		return 1
 	}
 	return c.fail(env, err)
+}
+
+// load fills the options from flags, file and defaults. What it warns of is an error
+// if strict; so are arguments behind the flags then, of which no tool takes any.
+func (c Command) load(fs *flag.FlagSet, path string, strict bool) (warnings []string, err error) {
+	warnings, err = config.Load(c.Options, fs, path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !strict:
+		return warnings, nil
+	case c.CheckFirst == nil: // which else says it in its words
+		warnings = append(warnings, config.StrayArguments(fs)...)
+	}
+	return nil, config.Strict(warnings)
 }
 
 // extendUsage puts the summary before and the examples behind what --help says.

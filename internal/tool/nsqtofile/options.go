@@ -23,6 +23,7 @@ type Options struct {
 	MaxInFlight  int           `flag:"max-in-flight" group:"Messages" usage:"messages to receive, per topic, before the file is synced and they are finished"`
 	tool.Source
 	tool.HTTPLimits
+	tool.TLSOptions // for nsqlookupds over HTTPS
 
 	OutputDir      string `flag:"output-dir" group:"Files" usage:"directory of finished files"`
 	WorkDir        string `flag:"work-dir" group:"Files" usage:"directory of files being written (default: that of finished ones)"`
@@ -145,7 +146,7 @@ func (o *Options) Check() error {
 		return errors.New("--lookupd-http-address must be specified when no --topic specified")
 	case o.SyncInterval <= 0:
 		return errors.New("--sync-interval should be positive")
-	case o.TopicRefresh <= 0:
+	case len(o.Topics) == 0 && o.TopicRefresh <= 0:
 		return errors.New("--topic-refresh should be positive")
 	}
 	if _, err := regexp.Compile(o.TopicPattern); err != nil {

@@ -2,8 +2,11 @@ package nsqtofile
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -30,6 +33,12 @@ func Run(ctx context.Context, opts *Options, env *tool.Env) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
+	tlsConfig, err := opts.TLSOptions.Config()
+	if err != nil {
+		return err
+	}
+	lookupd := newLookupdClient(config.LookupdPollTimeout, tlsConfig)
+	defer lookupd.CloseIdleConnections()
 	meterCtx, stopMeter := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -39,6 +48,8 @@ func Run(ctx context.Context, opts *Options, env *tool.Env) error {
 	r := &runner{
 		opts:    opts,
 		config:  config,
+		tls:     tlsConfig,
+		lookupd: lookupd,
 		log:     newLog(opts, env),
 		library: tool.NewLibraryLog(env, opts.level),
 		meter:   opts.NewMeter(env, "written", true),
@@ -58,6 +69,19 @@ func Run(ctx context.Context, opts *Options, env *tool.Env) error {
 	return group.Wait()
 }
 
+// newLookupdClient returns what consumers ask nsqlookupds with, for nsqds.
+func newLookupdClient(timeout time.Duration, tlsConfig *tls.Config) *http.Client {
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{ // without a proxy, as the client library's own
+			DialContext:         (&net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:     tlsConfig,
+			TLSHandshakeTimeout: 10 * time.Second,
+			IdleConnTimeout:     90 * time.Second,
+		},
+	}
+}
+
 func newLog(opts *Options, env *tool.Env) *slog.Logger {
 	return logging.New(env.Screen, opts.LogPrefix, opts.level)
 }
@@ -71,6 +95,8 @@ func Fatal(opts *Options, env *tool.Env, err error) {
 type runner struct {
 	opts    *Options
 	config  *nsq.Config
+	tls     *tls.Config
+	lookupd *http.Client // of the consumers
 	log     *slog.Logger
 	library tool.LibraryLog
 	meter   *tool.Meter
@@ -92,7 +118,7 @@ func (r *runner) serve(ctx context.Context, hangup <-chan os.Signal) error {
 			return err
 		}
 	} else {
-		client := lookup.NewClient(r.opts.ConnectTimeout, r.opts.RequestTimeout, nil, slog.New(slog.DiscardHandler))
+		client := lookup.NewClient(r.opts.ConnectTimeout, r.opts.RequestTimeout, r.tls, slog.New(slog.DiscardHandler))
 		defer client.Close()
 		discover = func() { r.discover(ctx, client) }
 		ticker := time.NewTicker(r.opts.TopicRefresh)

@@ -45,6 +45,7 @@ func newTopic(ctx context.Context, r *runner, name string) (*topic, error) {
 		ended:    make(chan struct{}),
 	}
 	r.library.Consumer(c)
+	c.SetLookupdHttpClient(r.lookupd)
 	c.AddHandler(t)
 	if err := w.recover(); err != nil {
 		tool.Consumers{c}.Stop()

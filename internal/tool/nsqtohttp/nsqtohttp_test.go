@@ -108,6 +108,7 @@ func TestRequests(t *testing.T) {
 	s := newServer(t)
 	post := publisherOf(t, io.Discard, func(o *Options) { o.Post, o.ContentType = []string{s.URL + "/p?a=%20"}, "text/x" })
 	get := publisherOf(t, io.Discard, func(o *Options) { o.Get = []string{s.URL + "/g%20h?a=%s&b=1"} })
+	unlimited := publisherOf(t, io.Discard, func(o *Options) { o.Post, o.HTTPLimits = []string{s.URL + "/u"}, tool.HTTPLimits{} })
 	for _, tt := range []struct {
 		p        *publisher
 		body     string
@@ -121,6 +122,7 @@ func TestRequests(t *testing.T) {
 		{post, "a", []int{303}, []string{"POST /p?a=%20 a", "GET /redirected"}, ""},
 		{post, "a", []int{308}, []string{"POST /p?a=%20 a", "POST /redirected a"}, ""},
 		{post, "a", []int{302, 404}, []string{"POST /p?a=%20 a", "GET /redirected"}, "got status code 404"},
+		{unlimited, "a", nil, []string{"POST /u a"}, ""},
 		{get, "a b&c%", nil, []string{"GET /g%20h?a=a+b%26c%25&b=1"}, ""},
 		{get, "a", []int{204}, []string{"GET /g%20h?a=a&b=1"}, ""},
 		{get, "a", []int{404}, []string{"GET /g%20h?a=a&b=1"}, "got status code 404"},

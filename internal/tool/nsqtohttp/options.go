@@ -90,7 +90,15 @@ func (o *Options) Check() error {
 	if !(o.Sample >= 0 && o.Sample <= 1) {
 		return errors.New("ERROR: --sample must be between 0.0 and 1.0")
 	}
-	return o.HTTPLimits.Check()
+	// 0 is no limit here, though not for the other tools: programs have come to
+	// expect both.
+	switch {
+	case o.ConnectTimeout < 0:
+		return errors.New("--http-client-connect-timeout should not be negative")
+	case o.RequestTimeout < 0:
+		return errors.New("--http-client-request-timeout should not be negative")
+	}
+	return nil
 }
 
 var errHeader = errors.New("--header value format should be 'key: value'")
