@@ -281,8 +281,9 @@ func (c *conn) readBatch() (wire []byte, bounds []uint32, err error) {
 		c.batch = new(batchParser)
 	}
 	c.batch.count, c.batch.maxSize = int(count), opts.MaxMsgSize
-	ahead := c.svc.credit.borrow(int(n))
-	wire, err = c.batch.read(c.in, int(n)-4, ahead)
+	announced := int(n) - 4 // not more, or what follows the batch would be read with it
+	ahead := c.svc.credit.borrow(announced)
+	wire, err = c.batch.read(c.in, announced, ahead)
 	c.svc.credit.giveBack(ahead)
 	var bad *batchError
 	if errors.As(err, &bad) {

@@ -27,7 +27,6 @@ func certificate() (flags []string, remove func(), err error) {
 		remove()
 		return nil, nil, fmt.Errorf("make a certificate: %w", err)
 	}
-	// With a certificate nsqd offers HTTPS, too, on a port that somebody else may have.
 	return []string{"--tls-cert=" + certFile, "--tls-key=" + keyFile, "--https-address=127.0.0.1:0"}, remove, nil
 }
 
