@@ -22,8 +22,8 @@ func TestCredit(t *testing.T) {
 			clients = append(clients, b.connect().Send([]string{announcement, batch}[i%2]))
 		}
 		synctest.Wait()
-		if used := credit.used.Load(); used != creditLimit {
-			t.Errorf("%d bytes for bodies that have not come, want %d", used, creditLimit)
+		if used := credit.used.Load(); used > creditLimit || used < creditLimit-1<<20 {
+			t.Errorf("%d bytes for bodies that have not come, want nearly %d", used, creditLimit)
 		}
 		// The one that has no credit is served as well.
 		clients[98].Send(strings.Repeat("a", 1<<20)).ExpectOK()

@@ -13,7 +13,7 @@ func TestMain(m *testing.M) { tooltest.Main(m, "bench_isolation", main) }
 
 // Beside each disturbance, small and short, every message comes.
 func TestDisturbances(t *testing.T) {
-	o := &options{NSQD: tooltest.Path("nsqd"), Duration: 50 * time.Millisecond, Rate: 500, Share: 0.5, Scale: 0.01}
+	o := &options{NSQD: tooltest.Path("nsqd"), self: tooltest.Path("bench_isolation"), Duration: 50 * time.Millisecond, Rate: 500, Share: 0.5, Scale: 0.01}
 	for _, d := range disturbances {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,7 +44,8 @@ func TestOutcomes(t *testing.T) {
 		tooltest.Refuses("--rate must be at least 1", "--rate=0"),
 		tooltest.Refuses("--share must be above 0", "--share=0"),
 		tooltest.Refuses("--scale must be above 0", "--scale=0"),
-		tooltest.Refuses("--run: no disturbance matches x", "--run=x"),
+		tooltest.Refuses("no disturbance is called x", "--run=x"),
+		tooltest.Refuses("no disturbance is called fsy", "--disturb=fsy"),
 		tooltest.Refuses("mpub: quiet: start nsqd: fork/exec /nowhere/nsqd: no such file or directory", "--run=^mpub$", "--nsqd=/nowhere/nsqd"),
 	})
 }

@@ -6,16 +6,19 @@
 //
 //	disturbances.go  what goes on elsewhere
 //	site.go          … on one nsqd, as fast as is allowed
+//	disturber.go     … from a process of its own, whose work delays no measurement
 //	flow.go          the messages that are measured
 //	measure.go       all of it in turns, some rounds
 //	table.go         what came out
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"time"
 
@@ -33,7 +36,14 @@ type options struct {
 	Share    float64       `flag:"share" usage:"how much CPU nsqd may need while it is disturbed, in CPUs"`
 	Scale    float64       `flag:"scale" usage:"how many topics, channels and messages disturb, as a multiple of what is usual"`
 
-	disturbances []disturbance // those that Run matches; set by check
+	// Of the process that disturbs, which this program starts itself as.
+	Disturb  string `flag:"disturb" value:"name" group:"Instead, make a disturbance until stdin ends" usage:"the disturbance"`
+	TCPAddr  string `flag:"nsqd-tcp-address" usage:"where the nsqd listens for clients"`
+	HTTPAddr string `flag:"nsqd-http-address" usage:"where it listens for HTTP"`
+	PID      int    `flag:"nsqd-pid" usage:"its process"`
+
+	disturbances []disturbance // those that are to be measured, or made; set by check
+	self         string        // the path of this program; empty to find it out
 }
 
 func main() { os.Exit(command().Main()) }
@@ -71,17 +81,23 @@ func (o *options) check() error {
 		return errors.New("--scale must be above 0")
 	}
 	for _, d := range disturbances {
-		if pattern.MatchString(d.name) {
+		if d.name == o.Disturb || o.Disturb == "" && pattern.MatchString(d.name) {
 			o.disturbances = append(o.disturbances, d)
 		}
 	}
 	if len(o.disturbances) == 0 {
-		return fmt.Errorf("--run: no disturbance matches %s", o.Run)
+		return fmt.Errorf("no disturbance is called %s", cmp.Or(o.Disturb, o.Run))
 	}
-	return nil
+	if o.self == "" {
+		o.self, err = exec.LookPath(os.Args[0])
+	}
+	return err
 }
 
 func (o *options) run(ctx context.Context, env *tool.Env) error {
+	if o.Disturb != "" {
+		return o.disturb(ctx, env)
+	}
 	var results []*result
 	var errs []error
 	for _, d := range o.disturbances {

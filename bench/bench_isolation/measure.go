@@ -59,8 +59,6 @@ func (o *options) measure(ctx context.Context, env *tool.Env, d disturbance) (*r
 
 // runOnce measures the flow once.
 func (o *options) runOnce(ctx context.Context, d disturbance, p place, into *sample) (err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	measured, err := o.start(ctx, d, "measured")
 	if err != nil {
 		return err
@@ -74,18 +72,14 @@ func (o *options) runOnce(ctx context.Context, d disturbance, p place, into *sam
 		defer func() { err = errors.Join(err, disturbed.Stop()) }()
 	}
 
-	s := &site{NSQD: disturbed, scale: o.Scale}
-	s.ctx, s.fail = context.WithCancelCause(ctx)
-	defer func() {
-		s.fail(nil)
-		err = errors.Join(err, s.work.Wait())
-	}()
 	if p != quiet {
-		if err := o.disturb(d, s, p); err != nil {
-			return err
+		disturber, startErr := o.startDisturber(ctx, d, disturbed, p)
+		if startErr != nil {
+			return startErr
 		}
+		defer func() { err = errors.Join(err, disturber.stop()) }()
 	}
-	return o.sample(s, measured, p, into)
+	return o.sample(ctx, measured, disturbed, into)
 }
 
 // start starts an nsqd.
@@ -100,35 +94,21 @@ func (o *options) start(ctx context.Context, d disturbance, name string) (*load.
 	return load.Start(ctx, o.NSQD, dataPath, slices.Concat(commonFlags, d.flags)...)
 }
 
-// disturb starts the disturbance.
-func (o *options) disturb(d disturbance, s *site, p place) error {
-	turn, err := d.start(s)
-	if err != nil || turn == nil {
-		return err
-	}
-	share := o.Share
-	if p == full {
-		share = 1e9
-	}
-	s.background(func() error { return s.repeat(turn, share) })
-	return nil
-}
-
 // sample lets the flow run, another one in the nsqd beside if there is one, and notes
 // what came out.
-func (o *options) sample(s *site, measured *load.NSQD, p place, into *sample) error {
+func (o *options) sample(ctx context.Context, measured, disturbed *load.NSQD, into *sample) error {
 	f := flow{rate: o.Rate, warmUp: o.Duration / 4, duration: o.Duration}
 	var ages *load.Histogram
-	cost, err := s.Measure(func() error {
+	cost, err := disturbed.Measure(func() error {
 		var g errgroup.Group
-		if s.NSQD != measured {
+		if disturbed != measured {
 			g.Go(func() error {
-				_, err := f.run(s.ctx, s.NSQD)
+				_, err := f.run(ctx, disturbed)
 				return err
 			})
 		}
 		g.Go(func() (err error) {
-			ages, err = f.run(s.ctx, measured)
+			ages, err = f.run(ctx, measured)
 			return err
 		})
 		return g.Wait()

@@ -13,7 +13,7 @@ import (
 type site struct {
 	*load.NSQD
 	ctx   context.Context
-	fail  context.CancelCauseFunc // ends ctx, and what is measured
+	fail  context.CancelCauseFunc // ends ctx
 	scale float64
 	work  errgroup.Group // what goes on until ctx ends
 }
@@ -21,8 +21,7 @@ type site struct {
 // many is how many there are of something of which there are usually n.
 func (s *site) many(n int) int { return max(1, int(float64(n)*s.scale)) }
 
-// background lets f run until ctx ends. What it returns before that ends the
-// measurement.
+// background lets f run until ctx ends. An error before that ends ctx.
 func (s *site) background(f func() error) {
 	s.work.Go(func() error {
 		if err := f(); err != nil && s.ctx.Err() == nil {
