@@ -116,7 +116,7 @@ func TestStatsAfterKnownTraffic(t *testing.T) {
 	consumerAddr, producerAddr := clients[0].RemoteAddress, s.Producers[0].RemoteAddress
 	nsqtest.Equal(t, clients, []clientStats{{
 		ClientID: "id", Hostname: "host", UserAgent: "agent/1", Version: "V2", RemoteAddress: consumerAddr, State: 3, Ready: 3, InFlight: 3,
-		Messages: 6, placeCounts: placeCounts{Global: 6}, Finished: 1, Requeued: 2, Connected: clients[0].Connected,
+		Messages: 6, Finished: 1, Requeued: 2, Connected: clients[0].Connected,
 	}})
 	// No client other than those over TCP counts as a producer.
 	nsqtest.Equal(t, s.Producers, []clientStats{{
@@ -126,7 +126,7 @@ func TestStatsAfterKnownTraffic(t *testing.T) {
 	for _, want := range []string{
 		`"message_count":7,"global_msg_count":6,"requeue_count":2`,
 		fmt.Sprintf(`{"client_id":"id","hostname":"host","version":"V2","remote_address":%q,"state":3,"ready_count":3,"in_flight_count":3,`+
-			`"message_count":6,"global_msg_count":6,"finish_count":1,"requeue_count":2,"connect_ts":%d,"sample_rate":0,"deflate":false,"snappy":false,"user_agent":"agent/1",`+
+			`"message_count":6,"finish_count":1,"requeue_count":2,"connect_ts":%d,"sample_rate":0,"deflate":false,"snappy":false,"user_agent":"agent/1",`+
 			`"topology_zone":"","topology_region":"","tls":false,"tls_cipher_suite":"","tls_version":"","tls_negotiated_protocol":"",`+
 			`"tls_negotiated_protocol_is_mutual":false}`, consumerAddr, clients[0].Connected),
 		`"topology_region":"","pub_counts":[{"topic":"t","count":5}],"tls":false`,
@@ -185,7 +185,7 @@ func TestStatsGolden(t *testing.T) {
 			`{"topic_name":"orders","channels":[` +
 			`{"channel_name":"billing","depth":4,"backend_depth":0,"in_flight_count":2,"deferred_count":1,"message_count":8,"global_msg_count":4,` +
 			`"requeue_count":1,"timeout_count":0,"client_count":1,"clients":[` +
-			client(consumer, "\\u003cid\\u003e", "host", "3", `,"ready_count":2,"in_flight_count":2,"message_count":4,"global_msg_count":4,"finish_count":1,"requeue_count":1`,
+			client(consumer, "\\u003cid\\u003e", "host", "3", `,"ready_count":2,"in_flight_count":2,"message_count":4,"finish_count":1,"requeue_count":1`,
 				"agent/1", `"topology_zone":"z","topology_region":"r"`, "") +
 			`],"paused":false,` + latency + `},` +
 			`{"channel_name":"idle#ephemeral","depth":8,"backend_depth":0,"in_flight_count":0,"deferred_count":0,"message_count":8,` +

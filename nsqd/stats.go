@@ -89,6 +89,24 @@ type placeCounts struct {
 	Global uint64 `json:"global_msg_count,omitempty"`
 }
 
+// placeCounts is what the consumer was delivered, by where it is. There is nothing
+// without the experiment: then these fields are not in /stats.
+func (c *consumer) placeCounts() (counts placeCounts) {
+	if c.channel.env.topology == nil {
+		return counts
+	}
+	n := c.fromMemory.Load()
+	switch c.place {
+	case inZone:
+		counts.Zone = n
+	case inRegion:
+		counts.Region = n
+	default:
+		counts.Global = n
+	}
+	return counts
+}
+
 // clientStats is one TCP client, as a consumer of a channel or as a producer.
 type clientStats struct {
 	ClientID      string `json:"client_id"`
@@ -313,15 +331,7 @@ func (c *conn) stats(topic string) clientStats {
 	if con := c.consumer.Load(); con != nil {
 		s.Ready = con.rdy.Load()
 		s.InFlight = con.inFlight.Len()
-		n := con.fromMemory.Load()
-		switch con.place {
-		case inZone:
-			s.Zone = n
-		case inRegion:
-			s.Region = n
-		default:
-			s.Global = n
-		}
+		s.placeCounts = con.placeCounts()
 	}
 	counts := c.pubCountsCopy()
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
