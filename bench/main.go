@@ -18,9 +18,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"time"
 
+	"github.com/nsq-suite/nsq/bench/internal/scenario"
 	"github.com/nsq-suite/nsq/internal/tool"
 )
 
@@ -62,14 +62,10 @@ func command() tool.Command {
 }
 
 func (o *options) check() error {
-	pattern, err := regexp.Compile(o.Run)
+	pattern, err := scenario.Selection(o.Run, o.Rounds, o.Scale)
 	switch {
 	case err != nil:
-		return fmt.Errorf("--run: %w", err)
-	case o.Rounds < 1:
-		return errors.New("--n must be at least 1")
-	case !(o.Scale > 0):
-		return errors.New("--scale must be above 0")
+		return err
 	case o.Timeout <= 0:
 		return errors.New("--timeout must be above 0")
 	case (o.TCPAddr == "") != (o.HTTPAddr == ""):

@@ -19,9 +19,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"time"
 
+	"github.com/nsq-suite/nsq/bench/internal/scenario"
 	"github.com/nsq-suite/nsq/internal/tool"
 )
 
@@ -65,20 +65,16 @@ func command() tool.Command {
 }
 
 func (o *options) check() error {
-	pattern, err := regexp.Compile(o.Run)
+	pattern, err := scenario.Selection(o.Run, o.Rounds, o.Scale)
 	switch {
 	case err != nil:
-		return fmt.Errorf("--run: %w", err)
-	case o.Rounds < 1:
-		return errors.New("--n must be at least 1")
+		return err
 	case o.Duration < time.Millisecond:
 		return errors.New("--duration must be at least 1ms")
 	case o.Rate < 1:
 		return errors.New("--rate must be at least 1")
 	case !(o.Share > 0):
 		return errors.New("--share must be above 0")
-	case !(o.Scale > 0):
-		return errors.New("--scale must be above 0")
 	}
 	for _, d := range disturbances {
 		if d.name == o.Disturb || o.Disturb == "" && pattern.MatchString(d.name) {
