@@ -184,7 +184,7 @@ func countOf(entries []entry) (n int) {
 // they are.
 func cut(entries []entry, n int) (first, rest []entry) {
 	for i := range entries {
-		if n == 0 {
+		if n <= 0 {
 			return entries[:i], entries[i:]
 		}
 		if l := entries[i].Len(); l <= n {

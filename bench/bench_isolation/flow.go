@@ -52,26 +52,34 @@ func (f flow) run(ctx context.Context, n *load.NSQD) (*load.Histogram, error) {
 	var ages load.Histogram
 	var came atomic.Int64
 	left := load.NewCountdown(math.MaxInt) // others' messages come as well: there is no number
+	all := make(chan struct{})             // closed when all have come
 	var g errgroup.Group
 	g.Go(func() error {
 		return consumer.Consume(100, left, func(data []byte) {
 			if len(data) != protocol.MinMessageSize+healthySize {
 				return
 			}
-			if n := came.Add(1); int(n) > warm {
+			n := int(came.Add(1))
+			if n > warm {
 				ages.Add(load.Age(data))
+			}
+			if n == messages {
+				close(all)
 			}
 		})
 	})
 	g.Go(func() error {
 		defer left.Stop()
 		err := producer.PublishPaced(load.Messages{Topic: healthyTopic, Size: healthySize}, messages, float64(f.rate))
-		for start := time.Now(); err == nil && int(came.Load()) < messages; time.Sleep(time.Millisecond) {
-			if time.Since(start) > patience {
-				err = fmt.Errorf("%d of %d messages did not come", messages-int(came.Load()), messages)
-			}
+		if err != nil {
+			return err
 		}
-		return err
+		select {
+		case <-all:
+			return nil
+		case <-time.After(patience):
+			return fmt.Errorf("%d of %d messages did not come", messages-int(came.Load()), messages)
+		}
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err

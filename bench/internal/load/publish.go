@@ -147,7 +147,7 @@ func (c *Conn) PublishPaced(m Messages, n int, perSecond float64) error {
 func (c *Conn) writePaced(command []byte, size, n int, perSecond float64) error {
 	stamp := command[len(command)-size:]
 	start := time.Now()
-	for sent := 0; ; time.Sleep(pace) {
+	for sent := 0; ; time.Sleep(pace) { // the pause is the pace that is asked for
 		due := min(n, 1+int(time.Since(start).Seconds()*perSecond))
 		for ; sent < due; sent++ {
 			binary.BigEndian.PutUint64(stamp, uint64(time.Since(epoch)))
